@@ -1,0 +1,561 @@
+"""Threads (coroutines) and what runs them. Read this first.
+
+1. A thread runs until it waits. What it awaits, in Rust, parks it: under a socket's direction, a deadline, or both,
+   and yields None up to here. Who wakes it puts it on its poller's ready queue.
+2. ``_sock.Turns`` iterates over the threads that are ready, waiting in the OS in between. The loop below gives each
+   its turn: one ``send(None)``. Values and errors of a wait come out of the awaited object itself.
+3. A thread's first turn is inside ``newthread``, nested in whatever runs there; so are resumed threads.
+4. The poller keeps no list that keeps threads alive: a thread lives as long as something may still wake it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from types import CoroutineType
+from typing import Any
+
+from . import _errors, _sock
+
+clock = _sock.clock
+
+#: How deep first turns nest before they are queued instead: well below any recursion limit.
+_NESTING = 40
+
+
+class _Local(threading.local):
+    poller: Poller | None = None
+    nested: int = 0
+    #: Whether this OS thread is inside a loop of ours.
+    looping: bool = False
+
+
+_local = _Local()
+_all_pollers: weakref.WeakSet[Poller] = weakref.WeakSet()
+
+
+class Poller(_sock.Poller):
+    """What waits in the OS for its threads' sockets and deadlines; any number of OS threads may share it."""
+
+    __slots__ = ('_failed', '_threads')
+
+    _threads: set[weakref.ref[Thread]]
+    _failed: dict[int, Thread]
+
+    def __new__(cls) -> Poller:
+        self = super().__new__(cls)
+        self._threads = set()
+        # Ended with an exception that nobody has seen, by id: reported when the loop ends, or when the thread goes.
+        self._failed = {}
+        _all_pollers.add(self)
+        return self
+
+
+def poller(p: Poller | None = None) -> Poller:
+    """The calling OS thread's poller; with an argument, sets it first."""
+    if p is not None:
+        if not isinstance(p, Poller):
+            raise TypeError(f'poller takes a sock.Poller, not {type(p).__name__}')
+        if _local.looping:
+            raise RuntimeError('this OS thread polls its poller now: set another one before start() or run()')
+        _local.poller = p
+        return p
+    if (own := _local.poller) is None:
+        own = _local.poller = Poller()
+    return own
+
+
+def _after_fork_in_child() -> None:
+    """The child has no threads, and the OS's poll is the parent's."""
+    for each in list(_all_pollers):
+        each._set_forked()
+        each._threads.clear()
+        each._failed.clear()
+    _local.poller = None
+    _local.nested = 0
+    _local.looping = False
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def excepthook(thread: Thread, exc: BaseException) -> None:
+    """Called with an exception that ended a thread and that nobody awaited; prints it. Replace ``sock.excepthook``."""
+    import traceback
+
+    print(f'Exception in sock thread {thread.name!r} that nobody awaited:', file=sys.stderr)
+    traceback.print_exception(exc, file=sys.stderr)
+
+
+def _report(thread: Thread, exc: BaseException) -> None:
+    package = sys.modules.get('sock')
+    hook = getattr(package, 'excepthook', excepthook)
+    try:
+        hook(thread, exc)
+    except BaseException as broken:
+        if isinstance(broken, (KeyboardInterrupt, SystemExit)):
+            raise
+        sys.unraisablehook(
+            _Unraisable((type(broken), broken, broken.__traceback__, 'Exception in sock.excepthook', hook))
+        )
+        excepthook(thread, exc)
+
+
+_Unraisable: Any = sys.UnraisableHookArgs if hasattr(sys, 'UnraisableHookArgs') else None
+
+
+class Thread(_sock.Task):
+    """A coroutine that runs by itself: made by ``newthread``. Awaiting it gives its result or raises its exception."""
+
+    __slots__ = ('_agens', '_awaiting', '_context', '_coro', '_exc', '_poller', '_ref', '_result', '_resumed', '_suspended')
+
+    _poller: Poller
+    _coro: Coroutine[Any, Any, Any] | None
+    _context: contextvars.Context
+    _result: Any
+    _exc: BaseException | None
+    _awaiting: list[Callable[[Thread], object]] | None
+    _suspended: _sock.Wait | None
+    _resumed: list[Any] | None
+    _agens: list[weakref.ref[AsyncGenerator[Any, Any]]] | None
+    _ref: weakref.ref[Thread]
+
+    def __new__(cls, poller: Poller, coro: Coroutine[Any, Any, Any], name: str | None) -> Thread:
+        self = super().__new__(cls, poller, coro.__name__ if name is None else name, name is not None)
+        self._poller = poller
+        self._coro = coro
+        self._context = contextvars.copy_context()
+        self._result = self._exc = self._awaiting = self._suspended = self._resumed = self._agens = None
+        self._ref = ref = weakref.ref(self)
+        poller._threads.add(ref)
+        return self
+
+    def __repr__(self) -> str:
+        return f'<sock.Thread {self.name!r} {"done" if self.done else "alive"}>'
+
+    def result(self) -> Any:
+        """What the thread returned; raises what ended it. RuntimeError while it has not ended."""
+        if not self.done:
+            raise RuntimeError(f'thread {self.name!r} has not ended: await it')
+        if self._exc is not None:
+            self._poller._failed.pop(id(self), None)
+            raise self._exc
+        return self._result
+
+    def cancel(self) -> None:
+        """Raises ``Cancelled`` where the thread waits, or at its next operation. Its sockets stay open and whole."""
+        self._cancel()
+
+    def onfinish(self, f: Callable[[Thread], object]) -> None:
+        """Calls ``f(thread)`` when the thread ends; at once if it has ended."""
+        with _ending:
+            if not self.done:
+                if self._awaiting is None:
+                    self._awaiting = []
+                self._awaiting.append(f)
+                return
+        f(self)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if not self.done:
+            if _sock.current() is self:
+                raise RuntimeError(f'thread {self.name!r} awaits itself: that would never end')
+            if _sock.current() is None:
+                raise RuntimeError('a thread is awaited inside a sock thread: use sock.run(), or result() once it ended')
+            wait = _sock.Wait(f'thread {self.name}')
+            self.onfinish(lambda _: wait.wake())
+            yield from wait.__await__()
+        return self.result()
+
+    def resume(self, value: Any = None) -> None:
+        """Ends the thread's ``suspend()``, which returns ``value``; the thread runs at once, up to its next wait.
+
+        From another OS thread, or nested too deeply, it is queued instead. A resume that comes before the ``suspend()``
+        is kept for it; RuntimeError when one is kept already, or the thread has ended.
+        """
+        with _ending:
+            if self.done:
+                raise RuntimeError(f'thread {self.name!r} has ended: it cannot be resumed')
+            wait = self._suspended
+            if wait is None:
+                if self._resumed is not None:
+                    raise RuntimeError(f'thread {self.name!r} was resumed already, and has not suspended itself since')
+                self._resumed = [value]
+                return
+            self._suspended = None
+        if self._poller is _local.poller and _local.nested < _NESTING and wait.wake_here(value):
+            _turn(self)
+        else:
+            wait.wake(value)
+
+    def __del__(self) -> None:
+        coro = getattr(self, '_coro', None)
+        if coro is not None:
+            # Nothing can resume it any more. Its `finally` blocks run; a wait in one of them fails.
+            self._coro = None
+            self._poller._threads.discard(self._ref)
+            self._finish()
+            lost = RuntimeError(f'thread {self.name!r} can never be resumed: nothing refers to it any more')
+            try:
+                self._context.run(coro.close)
+            except BaseException as exc:
+                exc.__context__ = None
+                lost.__cause__ = exc
+            _report(self, lost)
+        elif (exc := getattr(self, '_exc', None)) is not None and self._poller._failed.pop(id(self), None):
+            _report(self, exc)
+
+
+#: Guards who is told of a thread's end and what a thread is suspended on; held for a few lines, no user code under it.
+_ending = threading.Lock()
+
+
+def _turn(thread: Thread) -> None:
+    """One turn of a thread inside whatever runs here."""
+    outer = _sock.enter(thread)
+    _local.nested += 1
+    try:
+        if _local.looping:
+            _step(thread)
+        else:
+            with _asyncgen_hooks():
+                _step(thread)
+    finally:
+        _local.nested -= 1
+        _sock.leave(thread, outer)
+
+
+def _step(thread: Thread) -> None:
+    """Lets the coroutine run to its next wait, or its end."""
+    try:
+        foreign = thread._context.run(thread._coro.send, None)  # type: ignore[union-attr]
+        while foreign is not None:
+            error = RuntimeError(
+                f'thread {thread.name!r} awaited {type(foreign).__name__!r}, which belongs to another event loop: '
+                'await sock operations, threads and sleeps'
+            )
+            foreign = thread._context.run(thread._coro.throw, error)  # type: ignore[union-attr]
+    except StopIteration as stop:
+        _end(thread, stop.value, None)
+    except BaseException as exc:
+        # Without our own frames, which would tie the thread to its own exception.
+        exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
+        _end(thread, None, exc)
+        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+            raise
+
+
+def _end(thread: Thread, result: Any, exc: BaseException | None) -> None:
+    if thread._agens and any(ref() is not None for ref in thread._agens):
+        agens, thread._agens = thread._agens, None
+        thread._coro = _close_agens(agens, result, exc)
+        _step(thread)
+        return
+    poller = thread._poller
+    with _ending:
+        thread._result, thread._exc, thread._coro = result, exc, None
+        told, thread._awaiting = thread._awaiting, None
+        poller._threads.discard(thread._ref)
+        if exc is not None and not told and not isinstance(exc, _errors.Cancelled):
+            poller._failed[id(thread)] = thread
+        thread._finish()
+    for tell in told or ():
+        try:
+            tell(thread)
+        except Exception as failed:
+            _report(thread, failed)
+
+
+async def _close_agens(
+    refs: list[weakref.ref[AsyncGenerator[Any, Any]]], result: Any, exc: BaseException | None
+) -> Any:
+    """The end of a thread that left async generators half-way: their ``finally`` blocks run, with I/O in them."""
+    for ref in refs:
+        if (agen := ref()) is not None:
+            try:
+                await agen.aclose()
+            except Exception as failed:
+                _report(_current(), failed)
+    if exc is not None:
+        raise exc
+    return result
+
+
+def _current() -> Thread:
+    current = _sock.current()
+    assert isinstance(current, Thread)
+    return current
+
+
+def _agen_begins(agen: AsyncGenerator[Any, Any]) -> None:
+    if (current := _sock.current()) is not None:
+        assert isinstance(current, Thread)
+        refs = current._agens = [ref for ref in current._agens or () if ref() is not None]
+        refs.append(weakref.ref(agen))
+
+
+def _agen_goes(agen: AsyncGenerator[Any, Any]) -> None:
+    newthread(agen.aclose(), name='aclose')  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _asyncgen_hooks() -> Iterator[None]:
+    old = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(_agen_begins, _agen_goes)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*old)
+
+
+def newthread(func: Callable[..., Coroutine[Any, Any, Any]] | Coroutine[Any, Any, Any], *args: Any, name: str | None = None) -> Thread:
+    """Starts a thread: runs ``func(*args)``, an ``async def`` function or a coroutine, at once, up to its first wait.
+
+    Callable from anywhere: plain code, a thread, any OS thread; it belongs to the calling OS thread's poller.
+    """
+    if callable(func):
+        coro = func(*args)
+    elif args:
+        raise TypeError('newthread takes arguments with a function, not with a coroutine')
+    else:
+        coro = func
+    if type(coro) is not CoroutineType:
+        if not (hasattr(coro, 'send') and hasattr(coro, 'throw')):
+            raise TypeError(f'newthread takes an async def function or a coroutine, not {func!r}')
+        if hasattr(coro, 'asend') or not hasattr(coro, '__name__'):
+            coro = _wrapped(coro)
+    if name is not None and not isinstance(name, str):
+        coro.close()
+        raise TypeError(f'name must be a str, not {type(name).__name__}')
+    thread = Thread(_local.poller or poller(), coro, name)
+    if _local.nested < _NESTING:
+        _turn(thread)
+    else:
+        # Too deep to run inside its starter: next in the queue.
+        _sock.leave(thread, _sock.current())
+    return thread
+
+
+async def _wrapped(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def thread() -> Thread | None:
+    """The thread that runs now; None outside of any."""
+    return _sock.current()  # type: ignore[return-value]
+
+
+def threads(poller: Poller | None = None) -> list[Thread]:
+    """The threads of a poller (default: this OS thread's) that have not ended."""
+    of = poller or globals()['poller']()
+    return [thread for ref in list(of._threads) if (thread := ref()) is not None]
+
+
+def _outside(what: str) -> Poller:
+    if (current := _sock.current()) is not None:
+        raise RuntimeError(f'{what}() inside thread {current.name!r}: it polls already; start threads with newthread()')
+    if _local.looping:
+        raise RuntimeError(f'{what}() inside a loop of this OS thread, which polls already')
+    return poller()
+
+
+@contextlib.contextmanager
+def _signals_wake(poller: Poller) -> Iterator[None]:
+    """A signal that comes while the main thread waits must bring it back to Python, which runs the handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.set_wakeup_fd(poller._signal_fd, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(old)
+
+
+def _drive(poller: Poller, turns: _sock.Turns) -> None:
+    """Gives each thread that is ready its turn, until ``turns`` ends."""
+    with _signals_wake(poller), _asyncgen_hooks():
+        _local.looping = True
+        try:
+            for thread in turns:
+                _step(thread)  # type: ignore[arg-type]
+        finally:
+            thread = None
+            turns.close()
+            _local.looping = False
+    _report_failed(poller)
+
+
+def _report_failed(poller: Poller) -> None:
+    while poller._failed:
+        try:
+            _, failed = poller._failed.popitem()
+        except KeyError:
+            return
+        assert failed._exc is not None
+        _report(failed, failed._exc)
+
+
+def _until(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f'timeout must be seconds or None, not {type(timeout).__name__}')
+    return clock() + timeout
+
+
+def poll(timeout: float | None = None) -> bool:
+    """Waits up to ``timeout`` seconds for the next event and resumes the thread that waits for it.
+
+    False: the time passed, or no thread is left to wait for.
+    """
+    poller = _outside('poll')
+    turns = _sock.Turns(poller, _until(timeout), True)
+    _drive(poller, turns)
+    return turns.handed
+
+
+def start(timeout: float | None = None) -> bool:
+    """Polls until all threads have ended (True), or ``timeout`` seconds passed or ``stop()`` was called (False)."""
+    poller = _outside('start')
+    turns = _sock.Turns(poller, _until(timeout))
+    _drive(poller, turns)
+    return not (turns.stopped or turns.timed_out)
+
+
+def stop() -> None:
+    """Ends ``start()`` after the turn that runs. Callable from any thread, OS thread (for its poller) or signal handler."""
+    poller().stop()
+
+
+def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int = 1) -> Any:
+    """Runs ``func(*args)`` as a thread and polls until it ends: its result, or its exception.
+
+    Threads that it leaves running are cancelled. ``threads=N`` polls from N OS threads.
+    """
+    poller = _outside('run')
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f'threads must be a number from 1, not {threads!r}')
+    before = set(poller._threads)
+    all_turns = [_sock.Turns(poller) for _ in range(threads)]
+    main: Thread | None = None
+    helpers: list[threading_Thread] = []
+    try:
+        with _signals_wake(poller):
+            main = newthread(func, *args)
+            main.onfinish(lambda _: [turns.stop() for turns in all_turns])
+            helpers += [threading_Thread(target=_help, args=(poller, turns), daemon=True) for turns in all_turns[1:]]
+            for helper in helpers:
+                helper.start()
+            if not main.done:
+                _drive(poller, all_turns[0])
+    finally:
+        for turns in all_turns:
+            turns.stop()
+        for helper in helpers:
+            helper.join()
+        _cancel_rest(poller, before)
+        _report_failed_but(poller, main)
+    if not main.done:
+        main.cancel()
+        raise RuntimeError('run() was stopped by stop() before its function ended')
+    return main.result()
+
+
+threading_Thread = threading.Thread
+
+
+def _help(poller: Poller, turns: _sock.Turns) -> None:
+    globals()['poller'](poller)
+    _drive(poller, turns)
+
+
+def _report_failed_but(poller: Poller, main: Thread | None) -> None:
+    if main is not None:
+        poller._failed.pop(id(main), None)
+    _report_failed(poller)
+
+
+def _cancel_rest(poller: Poller, before: set[weakref.ref[Thread]]) -> None:
+    """Cancels the threads that ``run`` leaves behind, and polls until they have ended, for 5 seconds at most."""
+    until = clock() + 5
+    while rest := [thread for ref in list(poller._threads - before) if (thread := ref()) is not None]:
+        for thread in rest:
+            thread.cancel()
+        left = len(rest)
+        del rest, thread
+        turns = _sock.Turns(poller, min(until, clock() + 0.1))
+        with contextlib.suppress(KeyboardInterrupt):
+            for each in _ends(poller, before, turns):
+                _step(each)
+            each = None
+        turns.close()
+        if clock() >= until:
+            print(f'sock.run: {left} threads did not end within 5 s of being cancelled', file=sys.stderr)
+            return
+
+
+def _ends(poller: Poller, before: set[weakref.ref[Thread]], turns: _sock.Turns) -> Iterator[Any]:
+    with _signals_wake(poller), _asyncgen_hooks():
+        _local.looping = True
+        try:
+            for thread in turns:
+                yield thread
+                del thread
+                if poller._threads <= before:
+                    return
+        finally:
+            _local.looping = False
+
+
+def sleep(s: float) -> Any:
+    """Awaits ``s`` seconds; 0 lets the others run."""
+    if not isinstance(s, (int, float)):
+        raise TypeError(f'sleep takes seconds, not {type(s).__name__}')
+    if s != s:
+        raise ValueError('sleep takes seconds, not nan')
+    return _sock.sleep_until(clock() + s) if s > 0 else _yield()
+
+
+async def _yield() -> None:
+    await _Yield()
+
+
+class _Yield:
+    """Lets the others run: a bare yield puts the thread at the end of the ready queue."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        if _sock.current() is None:
+            raise RuntimeError('sleep works only inside a sock thread: start one with sock.newthread() or sock.run()')
+        yield
+
+
+sleep_until = _sock.sleep_until
+
+
+async def suspend() -> Any:
+    """Waits until somebody calls ``thread.resume(value)``, and returns the value."""
+    current = _sock.current()
+    if current is None:
+        raise RuntimeError('suspend works only inside a sock thread: start one with sock.newthread() or sock.run()')
+    assert isinstance(current, Thread)
+    with _ending:
+        kept, current._resumed = current._resumed, None
+        if kept is None:
+            wait = current._suspended = _sock.Wait('suspend')
+    if kept is not None:
+        return kept[0]
+    try:
+        return await wait
+    finally:
+        if current._suspended is wait:
+            current._suspended = None

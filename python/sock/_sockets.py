@@ -1,0 +1,181 @@
+"""TCP sockets: names resolved, addresses tried in turn, options by name.
+
+What moves bytes (recv, send, accept, ...) is Rust's, inherited from ``_sock.Stream``; here is what needs names.
+A look-up never blocks other threads, except in ``bind`` and ``listen``, which are no coroutines: give them numbers.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from . import _addrinfo, _errors, _sock
+from ._addrinfo import AddrInfo
+
+Host: TypeAlias = 'str | bytes | bool | None | AddrInfo | _sock.SockAddr'
+
+_PROTOCOLS = {
+    0: None,
+    socket.IPPROTO_TCP: 'tcp',
+    socket.IPPROTO_UDP: 'udp',
+    socket.IPPROTO_ICMP: 'icmp',
+    socket.IPPROTO_ICMPV6: 'icmpv6',
+    socket.IPPROTO_RAW: 'raw',
+}
+
+
+def _unknown_option(name: str) -> Exception:
+    if name in _sock.option_names():
+        return _errors.make('not_supported', f'option {name}: this OS does not have it; sock.options() lists what it has')
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, _sock.option_names(), 3)
+    hint = f'; did you mean {" or ".join(near)}?' if near else '; sock.options() lists what there is'
+    return ValueError(f'unknown option {name!r}{hint}')
+
+
+class Socket(_sock.Socket):
+    """What all sockets have in common."""
+
+    __slots__ = ()
+
+    @property
+    def protocol(self) -> str | None:
+        """The protocol's name, such as 'tcp'; None for the socket type's default."""
+        return _PROTOCOLS.get(self._protocol, str(self._protocol))
+
+    def bind(self, host: Host = '*', port: int | str = 0, flags: str | Iterable[str] = ()) -> None:
+        """Binds the socket to an address of this host: all interfaces and any free port by default. bind(2)."""
+        self._bind(self._one_address(host, port, flags), False)
+
+    def setopt(self, name: str, value: Any) -> None:
+        """Sets an option by the OS's name in lower case, such as 'tcp_nodelay' or 'so_rcvbuf'.
+
+        Values are Python's: bool, int, seconds as a float, linger as seconds or None. Raises ValueError for an unknown
+        or read-only name, TypeError for a value of the wrong type, NotSupported for what only other systems have.
+        """
+        if not self._setopt(name, value):
+            raise _unknown_option(name)
+
+    def getopt(self, name: str) -> Any:
+        """An option's value; names as in ``setopt``."""
+        if (value := self._getopt(name)) is None and name not in _sock.options():
+            raise _unknown_option(name)
+        return value
+
+    def _one_address(self, host: Host, port: int | str, flags: str | Iterable[str]) -> _sock.SockAddr:
+        found = _addrinfo.numeric(host, port, self.type, self.family) or _addrinfo.addr(
+            host, port, self.type, self.family, None, flags
+        )
+        return found.addr
+
+    async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
+        """Connects to a host, trying each of its addresses in turn.
+
+        ``expires`` is a ``sock.clock()`` value for all of it, the look-up included: when it passes, the socket is closed
+        and ``Timeout`` raised. If all addresses fail, the last error comes out, with all that were tried in its message.
+        connect(2).
+        """
+        found = _addrinfo.numeric(host, port, self.type, self.family)
+        if found is None:
+            try:
+                found = await _addrinfo.resolve(host, port, self.type, self.family, expires=expires)
+            except _errors.Timeout:
+                self.close()
+                raise
+        addresses = found.addrs()
+        tried = []
+        for last, address in enumerate(addresses, 1):
+            try:
+                return await self._connect(address, expires)
+            except (_errors.Timeout, _errors.Closed, _errors.Busy, _errors.AlreadyConnected):
+                raise
+            except _errors.Error as error:
+                tried.append(f'{address} ({error.err})')
+                if last == len(addresses):
+                    if len(tried) > 1:
+                        raise type(error)(f'{error}; tried {", ".join(tried)}', errno=error.errno) from None
+                    raise
+            self._reconnect()
+        return None
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return f'<sock.{type(self).__name__} closed>'
+        local, remote = self.local_addr, self.remote_addr
+        if remote is not None:
+            return f'<sock.{type(self).__name__} {local} -> {remote} connected>'
+        return f'<sock.{type(self).__name__} {local} bound>' if local else f'<sock.{type(self).__name__} unbound>'
+
+
+class TCP(Socket, _sock.Stream):
+    """A stream socket: TCP, or unix. Made by ``sock.tcp()`` and ``accept()``."""
+
+    __slots__ = ()
+
+    def listen(
+        self, host: Host = '*', port: int | str = 0, *, backlog: int | None = None, flags: str | Iterable[str] = ()
+    ) -> None:
+        """Listens for connections, bound to the address first unless it is bound already.
+
+        ``backlog``: how many connections may wait to be accepted; None is the most the OS allows. On Unix a port that
+        old connections still linger on (TIME_WAIT) can be used at once; on Windows nobody else can take it. listen(2).
+        """
+        if backlog is not None and not isinstance(backlog, int):
+            raise TypeError(f'backlog must be an int or None, not {type(backlog).__name__}')
+        if backlog is not None and not 0 <= backlog < 2**31:
+            raise ValueError(f'backlog must be 0 to {2**31 - 1}, not {backlog}')
+        if not self._is_bound:
+            self._bind(self._one_address(host, port, flags), True)
+        self._listen(2**31 - 1 if backlog is None else backlog)
+
+
+def tcp(family: str = 'inet', protocol: str | None = None) -> TCP:
+    """A new TCP socket; ``family`` is 'inet', 'inet6' or 'unix'."""
+    _addrinfo.check_family(family)
+    return TCP(_sock.open('tcp', family, _addrinfo.protocol_number(protocol)))
+
+
+_CLASSES: dict[str, type[TCP]] = {'tcp': TCP}
+
+
+def fromfd(fd: int) -> TCP:
+    """Takes over an OS descriptor, which must be a socket; it becomes non-blocking and is closed with the result."""
+    if not isinstance(fd, int) or isinstance(fd, bool):
+        raise TypeError(f'fromfd takes a descriptor, an int, not {type(fd).__name__}')
+    new = _sock.adopt(fd)
+    if (made := _CLASSES.get(new.kind or '')) is None:
+        new.forget()
+        raise _errors.make('not_supported', f'take over descriptor {fd}: it is a {new.kind} socket')
+    return made(new)
+
+
+def fromsocket(s: socket.socket) -> TCP:
+    """Takes over a stdlib socket, which is detached: use the result in its place."""
+    if not isinstance(s, socket.socket):
+        raise TypeError(f'fromsocket takes a socket.socket, not {type(s).__name__}')
+    if s.fileno() < 0:
+        raise _errors.make('closed', 'take over a stdlib socket: it is closed')
+    taken = fromfd(s.fileno())
+    s.detach()
+    return taken
+
+
+def options() -> dict[str, tuple[str, bool, bool]]:
+    """The socket options of this OS: name -> (type, readable, writable)."""
+    return _sock.options()
+
+

@@ -1,0 +1,16 @@
+//! `sock._sock`: the poll/register core of the Python library `sock`.
+//!
+//! The rooms at this level are plain Rust and test without Python; everything that Python sees is in `py`.
+
+pub mod address;
+pub mod options;
+pub mod poller;
+pub mod readiness;
+pub mod socket;
+mod sync;
+pub mod sys;
+pub mod timers;
+pub mod wait;
+
+#[cfg(feature = "python")]
+mod py;

@@ -1,0 +1,131 @@
+//! One table of socket options: name -> level, number, type, what may be done with it.
+//!
+//! A name that is in [`NAMES`] and not in [`table`] belongs to another OS: `not_supported` here.
+
+use socket2::Socket;
+use std::io;
+use std::time::Duration;
+
+/// How an option's value looks in Python, with the two calls that read and write it.
+pub enum Access {
+    Bool(Get<bool>, Option<Set<bool>>),
+    Int(Get<u32>, Option<Set<u32>>),
+    /// Seconds, or none.
+    Linger(Get<Option<Duration>>, Option<Set<Option<Duration>>>),
+    Time(Get<Duration>, Option<Set<Duration>>),
+}
+
+pub type Get<T> = fn(&Socket) -> io::Result<T>;
+pub type Set<T> = fn(&Socket, T) -> io::Result<()>;
+
+impl Access {
+    /// (Python's type, writable)
+    pub fn describe(&self) -> (&'static str, bool) {
+        match self {
+            Access::Bool(_, set) => ("bool", set.is_some()),
+            Access::Int(_, set) => ("int", set.is_some()),
+            Access::Linger(_, set) => ("linger", set.is_some()),
+            Access::Time(_, set) => ("float", set.is_some()),
+        }
+    }
+}
+
+use Access::{Bool, Int, Linger, Time};
+
+fn so_error(socket: &Socket) -> io::Result<u32> {
+    Ok(socket.take_error()?.and_then(|error| error.raw_os_error()).unwrap_or(0) as u32)
+}
+
+fn size(value: io::Result<usize>) -> io::Result<u32> {
+    value.map(|n| n as u32)
+}
+
+/// What every supported OS has.
+const COMMON: &[(&str, Access)] = &[
+    ("ip_ttl", Int(|s| s.ttl_v4(), Some(|s, v| s.set_ttl_v4(v)))),
+    ("ipv6_unicast_hops", Int(|s| s.unicast_hops_v6(), Some(|s, v| s.set_unicast_hops_v6(v)))),
+    ("ipv6_v6only", Bool(|s| s.only_v6(), Some(|s, v| s.set_only_v6(v)))),
+    ("so_broadcast", Bool(|s| s.broadcast(), Some(|s, v| s.set_broadcast(v)))),
+    ("so_error", Int(so_error, None)),
+    ("so_keepalive", Bool(|s| s.keepalive(), Some(|s, v| s.set_keepalive(v)))),
+    ("so_linger", Linger(|s| s.linger(), Some(|s, v| s.set_linger(v)))),
+    ("so_oobinline", Bool(|s| s.out_of_band_inline(), Some(|s, v| s.set_out_of_band_inline(v)))),
+    ("so_rcvbuf", Int(|s| size(s.recv_buffer_size()), Some(|s, v| s.set_recv_buffer_size(v as usize)))),
+    ("so_reuseaddr", Bool(|s| s.reuse_address(), Some(|s, v| s.set_reuse_address(v)))),
+    ("so_sndbuf", Int(|s| size(s.send_buffer_size()), Some(|s, v| s.set_send_buffer_size(v as usize)))),
+    ("so_type", Int(|s| s.r#type().map(|t| i32::from(t) as u32), None)),
+    ("tcp_keepidle", Time(|s| s.tcp_keepalive_time(), Some(|s, v| {
+        s.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(v))
+    }))),
+    ("tcp_nodelay", Bool(|s| s.tcp_nodelay(), Some(|s, v| s.set_tcp_nodelay(v)))),
+];
+
+#[cfg(unix)]
+const OS: &[(&str, Access)] = &[
+    ("so_acceptconn", Bool(|s| s.is_listener(), None)),
+    ("so_reuseport", Bool(|s| s.reuse_port(), Some(|s, v| s.set_reuse_port(v)))),
+];
+#[cfg(windows)]
+const OS: &[(&str, Access)] = &[];
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LINUX: &[(&str, Access)] = &[
+    ("tcp_cork", Bool(|s| s.tcp_cork(), Some(|s, v| s.set_tcp_cork(v)))),
+    ("tcp_maxseg", Int(|s| s.tcp_mss(), Some(|s, v| s.set_tcp_mss(v)))),
+    ("tcp_quickack", Bool(|s| s.tcp_quickack(), Some(|s, v| s.set_tcp_quickack(v)))),
+    ("tcp_user_timeout", Time(|s| s.tcp_user_timeout().map(Option::unwrap_or_default), Some(|s, v| {
+        s.set_tcp_user_timeout(Some(v))
+    }))),
+];
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const LINUX: &[(&str, Access)] = &[];
+
+/// Every name that some supported OS has.
+pub const NAMES: &[&str] = &[
+    "ip_ttl",
+    "ipv6_unicast_hops",
+    "ipv6_v6only",
+    "so_acceptconn",
+    "so_broadcast",
+    "so_error",
+    "so_exclusiveaddruse",
+    "so_keepalive",
+    "so_linger",
+    "so_oobinline",
+    "so_rcvbuf",
+    "so_reuseaddr",
+    "so_reuseport",
+    "so_sndbuf",
+    "so_type",
+    "tcp_cork",
+    "tcp_keepidle",
+    "tcp_maxseg",
+    "tcp_nodelay",
+    "tcp_quickack",
+    "tcp_user_timeout",
+];
+
+/// What this OS has.
+pub fn table() -> impl Iterator<Item = &'static (&'static str, Access)> {
+    COMMON.iter().chain(OS).chain(LINUX)
+}
+
+pub fn find(name: &str) -> Option<&'static Access> {
+    table().find(|option| option.0 == name).map(|option| &option.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_this_os_is_a_known_name_once() {
+        let mut names: Vec<_> = table().map(|option| option.0).collect();
+        assert!(names.iter().all(|name| NAMES.contains(name)));
+        names.sort_unstable();
+        let before = names.len();
+        names.dedup();
+        assert_eq!(names.len(), before);
+        assert!(NAMES.is_sorted());
+    }
+}

@@ -1,0 +1,345 @@
+//! The hub of a poller: who polls next, who is ready to run, waking.
+//!
+//! Any number of OS threads may share a hub. One of them at a time is the leader and waits in the OS's poll; the
+//! others run ready threads or wait on a condition variable. Who takes a ready thread while more are left, or while
+//! nobody leads, wakes one idle OS thread, which does the same in turn: work spreads as fast as it is found, and
+//! nobody runs a coroutine while somebody idles and nobody polls.
+//!
+//! Locks, in the order in which they may nest: a source's registration > `sources`; `lead` > `sources`; a thread's wait
+//! state > `timers`. `turn` nests in none. Under none of them does Python run or an object go: handles that are no
+//! longer needed are collected in `Turn::stale` and dropped by the next OS thread that takes a thread.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Events, Poll, Registry, Token, Waker};
+use slab::Slab;
+
+use crate::readiness::Readiness;
+use crate::socket::{Source, Waiter};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sys::{self, Descriptor, SignalPipe};
+use crate::timers::Timers;
+use crate::wait::{NEVER, Reason, Wait};
+
+/// An owned reference to a thread.
+pub trait Thread: Sized {
+    fn wait(&self) -> &Wait;
+    fn hub(&self) -> &Arc<Hub<Self>>;
+}
+
+const WAKER: Token = Token(usize::MAX);
+const SIGNAL: Token = Token(usize::MAX - 1);
+
+/// Events taken from the OS at once.
+const EVENTS: usize = 1024;
+
+/// A token is the index of a source with the generation of its slot above it, so that an event of a past source never
+/// reaches the next one in its slot.
+const INDEX_BITS: u32 = usize::BITS / 2;
+const INDEX: usize = (1 << INDEX_BITS) - 1;
+
+#[derive(Debug)]
+struct Lead {
+    poll: Poll,
+    events: Events,
+}
+
+#[derive(Debug)]
+struct Turn<T> {
+    ready: VecDeque<T>,
+    /// Threads to take before the OS is asked again, so that steady work starves neither sockets nor timers.
+    round: usize,
+    /// Somebody polls.
+    led: bool,
+    /// The leader may be waiting in the OS and has not been told to come back.
+    blocked: bool,
+    /// OS threads that wait for work or for the lead.
+    idle: usize,
+    stale: Vec<T>,
+}
+
+#[derive(Debug)]
+struct Sources<T> {
+    slab: Slab<(usize, Arc<Source<T>>)>,
+    generation: usize,
+}
+
+#[derive(Debug)]
+pub struct Hub<T> {
+    registry: Registry,
+    waker: Waker,
+    signals: SignalPipe,
+    /// Held by the leader while it polls.
+    lead: Mutex<Lead>,
+    sources: Mutex<Sources<T>>,
+    pub timers: Mutex<Timers<T>>,
+    turn: Mutex<Turn<T>>,
+    work: Condvar,
+    /// When the OS was last asked: the time of the events being handled, read without a system call.
+    now: AtomicU64,
+    /// Threads that have not ended.
+    pub live: AtomicUsize,
+    /// Calls of `stop` so far.
+    stops: AtomicU64,
+    /// The process has forked: the OS's poll belongs to the parent.
+    forked: AtomicBool,
+}
+
+impl<T: Thread> Hub<T> {
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        Ok(Hub {
+            waker: Waker::new(&registry, WAKER)?,
+            signals: SignalPipe::new(&registry, SIGNAL)?,
+            registry,
+            lead: Mutex::new(Lead { poll, events: Events::with_capacity(EVENTS) }),
+            sources: Mutex::new(Sources { slab: Slab::new(), generation: 0 }),
+            timers: Mutex::new(Timers::default()),
+            turn: Mutex::new(Turn {
+                ready: VecDeque::new(),
+                round: 0,
+                led: false,
+                blocked: false,
+                idle: 0,
+                stale: Vec::new(),
+            }),
+            work: Condvar::new(),
+            now: AtomicU64::new(sys::now()),
+            live: AtomicUsize::new(0),
+            stops: AtomicU64::new(0),
+            forked: AtomicBool::new(false),
+        })
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    pub fn stops(&self) -> u64 {
+        self.stops.load(Ordering::Acquire)
+    }
+
+    /// What goes to `signal.set_wakeup_fd`.
+    pub fn signal_fd(&self) -> sys::RawDescriptor {
+        self.signals.write_end()
+    }
+
+    pub fn is_forked(&self) -> bool {
+        self.forked.load(Ordering::Acquire)
+    }
+
+    /// In a child process: leave the OS's poll alone, it is the parent's.
+    pub fn set_forked(&self) {
+        self.forked.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn add(&self, source: Arc<Source<T>>) -> Token {
+        let mut sources = self.sources.lock();
+        sources.generation = sources.generation.wrapping_add(1) & INDEX;
+        // All ones is the waker's and the signals'.
+        if sources.generation == INDEX {
+            sources.generation = 0;
+        }
+        let generation = sources.generation;
+        Token(generation << INDEX_BITS | sources.slab.insert((generation, source)))
+    }
+
+    /// Takes a source out; it is dropped by the caller's frame, under no lock.
+    pub(crate) fn forget(&self, token: Token) {
+        let removed = {
+            let mut sources = self.sources.lock();
+            let found = sources.slab.get(token.0 & INDEX).is_some_and(|slot| slot.0 == token.0 >> INDEX_BITS);
+            found.then(|| sources.slab.remove(token.0 & INDEX))
+        };
+        drop(removed);
+    }
+
+    pub(crate) fn remove(&self, token: Token, descriptor: &Descriptor) {
+        if !self.is_forked() {
+            // Fails when the descriptor was closed behind our back: then the OS has dropped the registration itself.
+            let _gone_already = descriptor.deregister(&self.registry);
+        }
+        self.forget(token);
+    }
+
+    /// Ends a wait because something happened to its socket. A handle that is no longer needed goes to `stale`.
+    pub fn wake(thread: T, epoch: u32, stale: &mut Vec<T>) {
+        if thread.wait().wake(epoch, Reason::Event) {
+            let hub = thread.hub().clone();
+            hub.push(thread);
+        } else {
+            stale.push(thread);
+        }
+    }
+
+    /// Puts a thread at the end of the ready queue and sees to it that somebody takes it.
+    pub fn push(&self, thread: T) {
+        let mut turn = self.turn.lock();
+        turn.ready.push_back(thread);
+        if turn.idle > 0 {
+            self.work.notify_one();
+        }
+        self.call_back(turn);
+    }
+
+    /// Lets the leader return from the OS's poll.
+    fn call_back(&self, mut turn: crate::sync::MutexGuard<'_, Turn<T>>) {
+        if std::mem::take(&mut turn.blocked) {
+            drop(turn);
+            // Fails only without memory for one byte's event; the leader then comes back at its next event.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// An earlier deadline than any before was set.
+    pub fn rearm(&self) {
+        self.call_back(self.turn.lock());
+    }
+
+    /// Every OS thread that polls looks at its reasons to stop.
+    pub fn interrupt(&self) {
+        let turn = self.turn.lock();
+        self.work.notify_all();
+        self.call_back(turn);
+    }
+
+    pub fn stop(&self) {
+        self.stops.fetch_add(1, Ordering::AcqRel);
+        self.interrupt();
+    }
+
+    /// The next thread to run, without waiting. The caller enters it.
+    pub fn take(&self) -> Option<T> {
+        let mut turn = self.turn.lock();
+        if turn.round == 0 && !turn.led && !turn.ready.is_empty() {
+            turn.led = true;
+            drop(turn);
+            let _found = self.lead(Some(Duration::ZERO));
+            turn = self.turn.lock();
+        }
+        let thread = turn.ready.pop_front();
+        turn.round = turn.round.saturating_sub(1);
+        if turn.idle > 0 && thread.is_some() && !(turn.led && turn.ready.is_empty()) {
+            self.work.notify_one();
+        }
+        if !turn.stale.is_empty() {
+            let stale = std::mem::take(&mut turn.stale);
+            drop(turn);
+            drop(stale);
+        }
+        thread
+    }
+
+    /// Waits until there may be something to take, or until `until`. Runs without Python.
+    pub fn wait(&self, until: u64) -> io::Result<()> {
+        let mut turn = self.turn.lock();
+        if !turn.ready.is_empty() {
+            return Ok(());
+        }
+        if turn.led {
+            turn.idle += 1;
+            if until == NEVER {
+                self.work.wait(&mut turn);
+            } else {
+                self.work.wait_for(&mut turn, Duration::from_nanos(until.saturating_sub(sys::now())));
+            }
+            turn.idle -= 1;
+            return Ok(());
+        }
+        turn.led = true;
+        turn.blocked = true;
+        drop(turn);
+        // Read after `blocked` was set: who sets an earlier one from now on calls the leader back.
+        let due = self.timers.lock().next_due().unwrap_or(NEVER).min(until);
+        let timeout = (due != NEVER).then(|| Duration::from_nanos(due.saturating_sub(sys::now())));
+        self.lead(timeout)
+    }
+
+    /// Asks the OS, as the leader: `turn.led` is already set.
+    fn lead(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut woken = Vec::new();
+        let mut stale = Vec::new();
+        let mut signalled = false;
+        let result = {
+            let mut lead = self.lead.lock();
+            let Lead { poll, events } = &mut *lead;
+            let result = poll.poll(events, timeout);
+            if result.is_ok() {
+                let sources = self.sources.lock();
+                for event in events.iter() {
+                    match event.token() {
+                        WAKER => {}
+                        SIGNAL => signalled = true,
+                        Token(token) => {
+                            let Some((generation, source)) = sources.slab.get(token & INDEX) else { continue };
+                            if *generation != token >> INDEX_BITS {
+                                continue;
+                            }
+                            let failed = event.is_error();
+                            if event.is_readable() || event.is_read_closed() || failed {
+                                let ended = event.is_read_closed() || failed;
+                                Self::mark(&source.read, ended, &mut woken, &mut stale);
+                            }
+                            if event.is_writable() || event.is_write_closed() || failed {
+                                let ended = event.is_write_closed() || failed;
+                                Self::mark(&source.write, ended, &mut woken, &mut stale);
+                            }
+                        }
+                    }
+                }
+            }
+            result
+        };
+        if signalled {
+            self.signals.drain();
+        }
+        let now = sys::now();
+        self.now.store(now, Ordering::Relaxed);
+        self.fire(now, &mut woken, &mut stale);
+
+        let mut turn = self.turn.lock();
+        turn.led = false;
+        turn.blocked = false;
+        turn.stale.append(&mut stale);
+        turn.ready.extend(woken);
+        turn.round = turn.ready.len();
+        let interrupted = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+        if signalled || interrupted {
+            // Python's handlers run in the main thread alone: let it look, whoever it is among us.
+            self.work.notify_all();
+        } else if turn.idle > 0 {
+            self.work.notify_one();
+        }
+        if interrupted { Ok(()) } else { result }
+    }
+
+    fn mark(direction: &Readiness<Waiter<T>>, ended: bool, woken: &mut Vec<T>, stale: &mut Vec<T>) {
+        if let Some(waiter) = direction.event(ended) {
+            let wins = waiter.thread.wait().wake(waiter.epoch, Reason::Event);
+            if wins { woken.push(waiter.thread) } else { stale.push(waiter.thread) }
+        }
+    }
+
+    fn fire(&self, now: u64, woken: &mut Vec<T>, stale: &mut Vec<T>) {
+        loop {
+            let Some((key, thread)) = self.timers.lock().pop_due(now) else { return };
+            // The handle moves into `expire` and may go back among the timers, so its wait state is borrowed apart.
+            let wait: *const Wait = thread.wait();
+            // SAFETY: whoever holds the handle keeps the thread: we, or the timers once `expire` has put it back, from
+            // where only `finish` takes it, which waits for the lock that `expire` holds to its end.
+            match unsafe { &*wait }.expire(key, now, thread, &self.timers) {
+                None => {}
+                Some((thread, true)) => woken.push(thread),
+                Some((thread, false)) => stale.push(thread),
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What Python sees; no logic.
+
+mod address;
+mod error;
+mod ops;
+mod poller;
+mod socket;
+mod thread;
+
+use pyo3::prelude::*;
+
+type Handle = Py<thread::Task>;
+type Hub = crate::poller::Hub<Handle>;
+type Source = crate::socket::Source<Handle>;
+
+/// The poll/register core of `sock`. Private: use the names of the package `sock`.
+#[pymodule(gil_used = false)]
+mod _sock {
+    use super::{Bound, PyModule, PyResult, ops};
+
+    #[pymodule_export]
+    use super::address::SockAddr;
+    #[pymodule_export]
+    use super::ops::{Wait, sleep_until};
+    #[pymodule_export]
+    use super::poller::{Poller, Turns, clock};
+    #[pymodule_export]
+    use super::socket::{NewSocket, Socket, Stream, adopt, open, option_names, option_table};
+    #[pymodule_export]
+    use super::thread::{Task, current, enter, leave};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        ops::make_type(module)
+    }
+}

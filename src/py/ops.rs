@@ -1,0 +1,1057 @@
+//! The awaitables: recv, send, accept, connect, sleep, ... One hand-built heap type, since nothing that PyO3 makes can
+//! fill the `am_send` slot, which lets an `await` that completes at once return its value with no StopIteration.
+//!
+//! Every operation goes the same way, in [`Op::run`]: try the system call; where it would block, park the thread in
+//! the socket's direction with its deadline and yield; repeat the call when resumed. An operation that is dropped half
+//! way (its coroutine was closed) takes itself out of the direction.
+//!
+//! An operation belongs to the coroutine that awaits it. `stage` is taken for the length of each step, so that a
+//! second await, even from another OS thread, finds it busy and touches nothing.
+
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::address::SockAddr;
+use super::error::{self, Moved};
+use super::poller::{deadline, require_running};
+use super::socket::{NewSocket, Socket};
+use super::thread::Task;
+use super::{Handle, Hub, Source};
+use crate::address::Address;
+use crate::socket::{Direction, Waiter};
+use crate::sys;
+use crate::wait::{NEVER, Reason};
+
+/// Bytes that `recv(n)` reads at once without allocating first.
+const SCRATCH: usize = 1 << 16;
+
+/// The most that one `recv(n)` allocates.
+const LARGEST: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH_BUFFER: UnsafeCell<Box<[u8]>> = UnsafeCell::new(vec![0; SCRATCH].into());
+}
+
+/// What is being done.
+enum What {
+    /// Into the buffer, what there is.
+    Recv,
+    /// Into the buffer, exactly `want` bytes.
+    RecvExactly,
+    /// As new bytes, what there is, at most `want`.
+    RecvBytes,
+    /// As new bytes, until the end of the stream.
+    RecvAll(Box<Vec<u8>>),
+    Send,
+    Accept,
+    Connect(Box<Connect>),
+    Readable,
+    Writable,
+    Sleep,
+    /// Until `Wait.wake`.
+    Wait,
+}
+
+struct Connect {
+    address: Address,
+    begun: bool,
+}
+
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            What::Recv | What::RecvBytes => "recv",
+            What::RecvExactly => "recvn",
+            What::RecvAll(_) => "recvall",
+            What::Send => "send",
+            What::Accept => "accept",
+            What::Connect(_) => "connect",
+            What::Readable => "readable",
+            What::Writable => "writable",
+            What::Sleep => "sleep",
+            What::Wait => "wait",
+        }
+    }
+
+    /// Where on a socket it waits.
+    fn direction(&self) -> Option<Direction> {
+        match self {
+            What::Recv | What::RecvBytes | What::RecvExactly | What::RecvAll(_) | What::Accept | What::Readable => {
+                Some(Direction::Read)
+            }
+            What::Send | What::Connect(_) | What::Writable => Some(Direction::Write),
+            What::Sleep | What::Wait => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    New,
+    /// Let others run before the first try; the direction is not claimed.
+    Yielded,
+    /// In a direction, among the timers, or about to be woken.
+    Parked,
+    /// A step runs.
+    Busy,
+    Done,
+}
+
+struct Op {
+    what: What,
+    stage: AtomicU8,
+    /// The thread that waits.
+    task: Option<Handle>,
+    /// The Socket or Wait; none for a sleep.
+    object: Option<Py<PyAny>>,
+    /// The pinned buffer; `obj` is null when there is none.
+    buffer: ffi::Py_buffer,
+    want: usize,
+    moved: usize,
+    expires: u64,
+    since: u64,
+}
+
+#[repr(C)]
+struct OpObject {
+    base: ffi::PyObject,
+    op: MaybeUninit<Op>,
+}
+
+/// The result of one step.
+enum Step {
+    Done(Py<PyAny>),
+    Pending,
+}
+
+static OP_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+
+/// How one attempt of a system call ended.
+enum Attempt {
+    Done(Py<PyAny>),
+    /// Something moved and more is wanted: try again at once.
+    Again,
+    WouldBlock,
+}
+
+impl Op {
+    fn new(what: What) -> Self {
+        Op {
+            what,
+            stage: AtomicU8::new(Stage::New as u8),
+            task: None,
+            object: None,
+            // SAFETY: a Py_buffer of zeroes is the documented empty one.
+            buffer: unsafe { MaybeUninit::zeroed().assume_init() },
+            want: 0,
+            moved: 0,
+            expires: NEVER,
+            since: 0,
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        let object = self.object.as_ref().map_or(ptr::null_mut(), Py::as_ptr);
+        // SAFETY: operations with a direction are made by `on_socket` alone, whose object is a Socket, which is frozen
+        // and lives as long as this reference to it.
+        unsafe { &*ptr::from_ref(Py::<Socket>::get(&*(&raw const object).cast::<Py<Socket>>())) }
+    }
+
+    fn source(&self) -> &std::sync::Arc<Source> {
+        self.socket().source()
+    }
+
+    fn data(&self) -> *mut u8 {
+        self.buffer.buf.cast()
+    }
+
+    fn pin(&mut self, py: Python<'_>, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
+        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
+        // SAFETY: both pointers are valid; the view is released by `unpin`.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut self.buffer, flags) } == 0 {
+            return Ok(());
+        }
+        let error = PyErr::fetch(py);
+        let kind = object.get_type().name()?;
+        if object.is_instance_of::<PyString>() && !writable {
+            return Err(PyTypeError::new_err("send takes bytes, not str: encode it first, e.g. text.encode()"));
+        }
+        // SAFETY: the object is alive.
+        if unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) } == 0 {
+            let wanted = if writable { "a writable buffer such as a bytearray, or a number of bytes" } else { "bytes or another buffer" };
+            return Err(PyTypeError::new_err(format!("{} takes {wanted}, not {kind}", self.what.name())));
+        }
+        if writable && error.is_instance_of::<PyBufferError>(py) {
+            return Err(PyTypeError::new_err(format!(
+                "{} needs a writable, contiguous buffer such as a bytearray; this {kind} is not: {error}",
+                self.what.name()
+            )));
+        }
+        Err(error)
+    }
+
+    /// Runs Python: an exporter may do anything when its buffer is released.
+    fn unpin(&mut self) {
+        // SAFETY: released once: PyBuffer_Release sets `obj` to null and does nothing if it is.
+        unsafe { ffi::PyBuffer_Release(&raw mut self.buffer) };
+    }
+
+    fn moved(&self) -> Moved<'_> {
+        match &self.what {
+            What::Send => Moved { sent: self.moved, ..Moved::default() },
+            What::RecvAll(data) => Moved { received: data.len(), data, ..Moved::default() },
+            _ => Moved { received: self.moved, ..Moved::default() },
+        }
+    }
+
+    /// What is tried and on which address: 'recv tcp 127.0.0.1:7000'.
+    fn describe(&self, py: Python<'_>) -> String {
+        match (&self.what, &self.object) {
+            (What::Sleep, _) => "sleep".to_owned(),
+            (What::Wait, Some(wait)) => wait
+                .bind(py)
+                .cast::<Wait>()
+                .map_or_else(|_| "wait".to_owned(), |wait| wait.get().what.bind(py).to_string_lossy().into_owned()),
+            (What::Connect(connect), _) => format!("connect {} {}", self.socket().kind_name(), connect.address),
+            _ => self.socket().describe(self.what.name()),
+        }
+    }
+
+    /// One step: what `send` of the awaitable does. The stage is `Busy` meanwhile.
+    fn run(&mut self, py: Python<'_>, stage: Stage) -> PyResult<Step> {
+        match stage {
+            Stage::New | Stage::Yielded => {
+                let task = require_running(py, self.what.name())?;
+                let wait = task.get().wait();
+                if wait.take_cancelled() {
+                    return Err(error::cancelled(py));
+                }
+                if !wait.spend() && stage == Stage::New {
+                    self.next(Stage::Yielded);
+                    return Ok(Step::Pending);
+                }
+                if let Some(direction) = self.what.direction() {
+                    if self.source().direction(direction).claim().is_none() {
+                        return Err(self.busy(py, direction));
+                    }
+                    let result = self.attempts(py, &task, direction, false);
+                    if !matches!(result, Ok(Step::Pending)) {
+                        self.source().direction(direction).release();
+                    }
+                    return result;
+                }
+                self.run_waiting(py, &task)
+            }
+            Stage::Parked => {
+                let Some(task) = self.task.take() else {
+                    return Err(PyRuntimeError::new_err("this operation was taken out of its wait"));
+                };
+                let reason = task.get().wait().reason();
+                let task = task.into_bound(py);
+                if let Some(direction) = self.what.direction() {
+                    drop(self.source().direction(direction).unpark());
+                    let result = match reason {
+                        Reason::Cancelled => Err(error::cancelled(py)),
+                        reason => self.attempts(py, &task, direction, reason == Reason::Expired),
+                    };
+                    if !matches!(result, Ok(Step::Pending)) {
+                        self.source().direction(direction).release();
+                    }
+                    return result;
+                }
+                self.finish_waiting(py, &task, reason)
+            }
+            Stage::Busy => Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
+            Stage::Done => Err(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
+        }
+    }
+
+    /// Tries the system call until it is done or would block, then parks.
+    fn attempts(&mut self, py: Python<'_>, task: &Bound<'_, Task>, direction: Direction, expired: bool) -> PyResult<Step> {
+        // Deep inside, `self` changes while the direction is looked at: the reference is taken out of the borrow.
+        let source = self.source().clone();
+        let ready = source.direction(direction);
+        let mut must_try = expired;
+        loop {
+            let seen = ready.snapshot();
+            if seen.is_closed() {
+                return Err(self.socket().closed_error(py, &self.describe(py), self.moved()));
+            }
+            if seen.is_ready() || must_try {
+                must_try = false;
+                let Some(lease) = source.lease() else { continue };
+                match self.attempt(py, &source, &lease, seen, direction)? {
+                    Attempt::Done(value) => return Ok(Step::Done(value)),
+                    Attempt::Again => continue,
+                    Attempt::WouldBlock => ready.would_block(seen),
+                }
+            }
+            if expired {
+                return Err(self.timeout(py));
+            }
+            match source.register(task.get().hub()) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(PyRuntimeError::new_err(format!(
+                        "{}: a thread of another Poller waits on this socket: let one Poller have both directions",
+                        self.describe(py)
+                    )));
+                }
+                Err(failed) => return Err(error::os(py, &failed, &self.describe(py), self.moved())),
+            }
+            if self.park(task, Some(&source)) {
+                return Ok(Step::Pending);
+            }
+        }
+    }
+
+    /// Announces the wait. `false`: there is something to look at already.
+    fn park(&mut self, task: &Bound<'_, Task>, source: Option<&Source>) -> bool {
+        let this = task.get();
+        if self.since == 0 {
+            self.since = this.hub().now();
+        }
+        let (epoch, earliest) = this.wait().park(self.expires, &this.hub().timers, || task.clone().unbind());
+        if let (Some(source), Some(direction)) = (source, self.what.direction()) {
+            let waiter = Waiter { thread: task.clone().unbind(), epoch, since: self.since };
+            if source.direction(direction).park(waiter).is_err() {
+                this.wait().unpark();
+                return false;
+            }
+        } else if let Some(wait) = self.waited_for() {
+            if !wait.park(task, epoch) {
+                this.wait().unpark();
+                return false;
+            }
+        }
+        if earliest {
+            this.hub().rearm();
+        }
+        self.task = Some(task.clone().unbind());
+        self.next(Stage::Parked);
+        true
+    }
+
+    fn waited_for(&self) -> Option<&Wait> {
+        let object = self.object.as_ref().filter(|_| matches!(self.what, What::Wait))?;
+        // SAFETY: a What::Wait is made by `Wait.__await__` alone, with the Wait, which is frozen, as its object.
+        Some(unsafe { &*ptr::from_ref(Py::<Wait>::get(&*ptr::from_ref(object).cast::<Py<Wait>>())) })
+    }
+
+    /// A sleep, or a wait for `Wait.wake`.
+    fn run_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>) -> PyResult<Step> {
+        if self.park(task, None) {
+            return Ok(Step::Pending);
+        }
+        self.finish_waiting(py, task, Reason::Event)
+    }
+
+    fn finish_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>, reason: Reason) -> PyResult<Step> {
+        let Some(wait) = self.waited_for() else {
+            return match reason {
+                Reason::Cancelled => Err(error::cancelled(py)),
+                _ => Ok(Step::Done(py.None())),
+            };
+        };
+        // A value that came in time is never thrown away; a cancel that came first keeps it out.
+        match wait.finish(reason == Reason::Cancelled) {
+            Some(value) => Ok(Step::Done(value)),
+            None if reason == Reason::Cancelled => Err(error::cancelled(py)),
+            None if reason == Reason::Expired => {
+                let what = format!("{}: {}", self.describe(py), self.waited());
+                Err(error::named(py, "timeout", &what, Moved::default()))
+            }
+            None => self.run_waiting(py, task),
+        }
+    }
+
+    fn waited(&self) -> String {
+        format!("nothing came in {:.3} s", sys::now().saturating_sub(self.since) as f64 / 1e9)
+    }
+
+    fn timeout(&self, py: Python<'_>) -> PyErr {
+        let moved = self.moved();
+        let bytes = match &self.what {
+            What::Send => format!(", {} of {} bytes sent", moved.sent, self.want),
+            What::Recv | What::RecvBytes | What::RecvExactly | What::RecvAll(_) => {
+                format!(", {} bytes received", moved.received)
+            }
+            _ => String::new(),
+        };
+        let passed = sys::now().saturating_sub(self.since) as f64 / 1e9;
+        let what = format!("{}: not done after {passed:.3} s{bytes}; the socket is closed", self.describe(py));
+        let error = error::named(py, "timeout", &what, moved);
+        self.socket().close_because(py, "its deadline passed");
+        error
+    }
+
+    fn busy(&self, py: Python<'_>, direction: Direction) -> PyErr {
+        let doing = if direction == Direction::Read { "reads" } else { "writes" };
+        let holder = self.source().direction(direction).with_waiter(|waiter| {
+            (waiter.thread.get().id(), waiter.thread.get().label(py), waiter.thread.get().is_named(), waiter.since)
+        });
+        let who = holder.map_or_else(
+            || "another thread".to_owned(),
+            |(id, label, named, since)| {
+                let label = label.bind(py).to_string_lossy();
+                let name = if named { label.into_owned() } else { format!("{label}-{id}") };
+                let passed = sys::now().saturating_sub(since) as f64 / 1e9;
+                format!("thread '{name}' has waited there for {passed:.3} s and")
+            },
+        );
+        let what = format!("{}: {who} {doing} this socket; one thread may read while another writes", self.describe(py));
+        error::named(py, "busy", &what, Moved::default())
+    }
+
+    /// One system call, and what it means.
+    fn attempt(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        lease: &crate::socket::Lease<'_, Handle>,
+        seen: crate::readiness::Snapshot,
+        direction: Direction,
+    ) -> PyResult<Attempt> {
+        let result = match &mut self.what {
+            What::Recv | What::RecvExactly => {
+                let room = self.want - self.moved;
+                // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the write.
+                let got = unsafe { lease.recv(self.data().add(self.moved), room, 0) };
+                got.map(|n| self.received(py, source, seen, n, room))
+            }
+            What::RecvBytes => return self.recv_bytes(py, source, lease, seen),
+            What::RecvAll(_) => return self.recv_all(py, source, lease, seen),
+            What::Send => {
+                let left = self.want - self.moved;
+                // SAFETY: the buffer is pinned and `want` is not beyond its end.
+                let sent = unsafe { lease.send(self.data().add(self.moved), left) };
+                sent.map(|n| {
+                    self.moved += n;
+                    if n == left {
+                        return Attempt::Done(number(py, self.moved));
+                    }
+                    if sys::SHORT_MEANS_DRAINED {
+                        source.direction(direction).drained(seen);
+                    }
+                    Attempt::Again
+                })
+                .map(Ok)
+            }
+            What::Accept => return self.accept(py, lease),
+            What::Connect(connect) => match connect_step(connect, lease, source) {
+                Ok(true) => Ok(Ok(Attempt::Done(py.None()))),
+                Ok(false) => Ok(Ok(Attempt::WouldBlock)),
+                Err(error) => Err(error),
+            },
+            What::Readable => peek(lease).map(|ready| Ok(if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock })),
+            What::Writable => Ok(Ok(Attempt::Done(py.None()))),
+            What::Sleep | What::Wait => Ok(Ok(Attempt::WouldBlock)),
+        };
+        match result {
+            Ok(attempt) => attempt,
+            Err(failed) => self.failed(py, &failed),
+        }
+    }
+
+    fn failed(&self, py: Python<'_>, failed: &io::Error) -> PyResult<Attempt> {
+        match failed.kind() {
+            io::ErrorKind::WouldBlock => Ok(Attempt::WouldBlock),
+            io::ErrorKind::Interrupted => Ok(Attempt::Again),
+            _ => Err(error::os(py, failed, &self.describe(py), self.moved())),
+        }
+    }
+
+    /// `n` bytes came into the buffer, which had `room` for more.
+    fn received(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        seen: crate::readiness::Snapshot,
+        n: usize,
+        room: usize,
+    ) -> PyResult<Attempt> {
+        self.moved += n;
+        if matches!(self.what, What::Recv) {
+            if n < room && n > 0 {
+                drained(source, seen);
+            }
+            return Ok(Attempt::Done(number(py, self.moved)));
+        }
+        if n == room {
+            return Ok(Attempt::Done(number(py, self.moved)));
+        }
+        if n == 0 {
+            let what =
+                format!("{}: the peer ended the stream after {} of {} bytes", self.describe(py), self.moved, self.want);
+            return Err(error::named(py, "closed", &what, self.moved()));
+        }
+        drained(source, seen);
+        Ok(Attempt::Again)
+    }
+
+    fn recv_bytes(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        lease: &crate::socket::Lease<'_, Handle>,
+        seen: crate::readiness::Snapshot,
+    ) -> PyResult<Attempt> {
+        let room = self.want.min(LARGEST);
+        let got = if room <= SCRATCH {
+            SCRATCH_BUFFER.with(|scratch| {
+                let scratch = scratch.get();
+                // SAFETY: this OS thread's own buffer, of SCRATCH bytes, used by nobody else before the bytes are made:
+                // neither the system call nor PyBytes::new runs Python code.
+                unsafe {
+                    lease.recv((*scratch).as_mut_ptr(), room, 0).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
+                }
+            })
+        } else {
+            let mut data = Vec::with_capacity(room);
+            // SAFETY: the vector has room for `room` bytes, and as many as were written count.
+            unsafe {
+                lease.recv(data.as_mut_ptr(), room, 0).map(|n| {
+                    data.set_len(n);
+                    (n, PyBytes::new(py, &data))
+                })
+            }
+        };
+        match got {
+            Ok((n, bytes)) => {
+                if n < room && n > 0 {
+                    drained(source, seen);
+                }
+                Ok(Attempt::Done(bytes.into_any().unbind()))
+            }
+            Err(failed) => self.failed(py, &failed),
+        }
+    }
+
+    fn recv_all(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        lease: &crate::socket::Lease<'_, Handle>,
+        seen: crate::readiness::Snapshot,
+    ) -> PyResult<Attempt> {
+        let most = self.want;
+        let What::RecvAll(data) = &mut self.what else { return Ok(Attempt::WouldBlock) };
+        // One byte beyond the limit tells "exactly the limit, then the end" from "more than the limit".
+        let room = (most - data.len()).saturating_add(1).min(data.len().clamp(SCRATCH, LARGEST));
+        data.reserve(room);
+        let begin = data.len();
+        // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
+        let got = unsafe {
+            lease.recv(data.as_mut_ptr().add(begin), room, 0).inspect(|&n| data.set_len(begin + n))
+        };
+        match got {
+            Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
+            Ok(_) if data.len() > most => {
+                let what = format!("{}: more than {most} bytes came before the end", self.describe(py));
+                Err(error::named(py, "message_too_long", &what, self.moved()))
+            }
+            Ok(n) => {
+                if n < room {
+                    drained(source, seen);
+                }
+                Ok(Attempt::Again)
+            }
+            Err(failed) => self.failed(py, &failed),
+        }
+    }
+
+    fn accept(&mut self, py: Python<'_>, lease: &crate::socket::Lease<'_, Handle>) -> PyResult<Attempt> {
+        match lease.accept() {
+            Ok((socket, peer)) => {
+                let listener = self.source();
+                let new = NewSocket::accepted(listener, socket, &peer, lease);
+                let remote = new.peer();
+                let local = new.local();
+                let Some(object) = self.object.as_ref() else { return Ok(Attempt::WouldBlock) };
+                let connection = object.bind(py).get_type().call1((new,))?;
+                let result = (connection, remote.map(SockAddr), local.map(SockAddr)).into_pyobject(py)?;
+                Ok(Attempt::Done(result.into_any().unbind()))
+            }
+            Err(failed) if sys::is_transient_accept(&failed) => Ok(Attempt::Again),
+            Err(failed) => self.failed(py, &failed),
+        }
+    }
+
+    fn next(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+}
+
+fn drained(source: &Source, seen: crate::readiness::Snapshot) {
+    if sys::SHORT_MEANS_DRAINED && !source.has_marks() {
+        source.read.drained(seen);
+    }
+}
+
+fn number(py: Python<'_>, n: usize) -> Py<PyAny> {
+    // SAFETY: PyLong_FromSize_t returns a new reference, or null without memory, which from_owned_ptr turns into a panic.
+    unsafe { Bound::from_owned_ptr(py, ffi::PyLong_FromSize_t(n)).unbind() }
+}
+
+/// Whether a read would find something: data, the end or an error.
+fn peek(lease: &crate::socket::Lease<'_, Handle>) -> io::Result<bool> {
+    let mut byte = 0;
+    // SAFETY: one byte is written at most.
+    let peeked = unsafe { lease.recv(&raw mut byte, 1, sys::PEEK) };
+    match peeked {
+        Ok(_) => Ok(true),
+        // A listener has no bytes; that it was marked ready is all there is to know.
+        Err(error) if sys::is_not_connected(&error) => Ok(true),
+        // Nothing, or an error that the next read will report.
+        Err(error) => Ok(!matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)),
+    }
+}
+
+/// Begins to connect, or looks how far it is: writable is not yet connected.
+fn connect_step(connect: &mut Connect, lease: &crate::socket::Lease<'_, Handle>, source: &Source) -> io::Result<bool> {
+    if !connect.begun {
+        let address = connect.address.to_os()?;
+        connect.begun = true;
+        return match lease.attempt(|socket| socket.connect(&address)) {
+            Ok(()) => Ok(true),
+            Err(error) if sys::is_connecting(&error) => Ok(false),
+            Err(error) => Err(error),
+        };
+    }
+    if let Some(error) = lease.with(socket2::Socket::take_error)? {
+        return Err(error);
+    }
+    match lease.with(socket2::Socket::peer_addr) {
+        Ok(_) => {
+            let _ = source.peer.set(connect.address.clone());
+            Ok(true)
+        }
+        Err(error) if sys::is_not_connected(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the object of an operation.
+fn object(py: Python<'_>, op: Op) -> PyResult<Bound<'_, PyAny>> {
+    let kind = OP_TYPE.load(Ordering::Relaxed);
+    // SAFETY: the type was made by `make_type` with OpObject's size; PyObject_Init makes the block an object with one
+    // reference, and the operation is written before anything else sees it.
+    unsafe {
+        let block = ffi::PyObject_Malloc(size_of::<OpObject>()).cast::<OpObject>();
+        if block.is_null() {
+            drop(op);
+            return Err(PyErr::new::<pyo3::exceptions::PyMemoryError, _>(()));
+        }
+        ffi::PyObject_Init(block.cast(), kind);
+        (*block).op.write(op);
+        Ok(Bound::from_owned_ptr(py, block.cast()))
+    }
+}
+
+fn on_socket<'py>(socket: &Bound<'py, Socket>, what: What, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Op> {
+    let mut op = Op::new(what);
+    if let Some(expires) = expires {
+        op.expires = deadline(Some(expires))?;
+    }
+    op.object = Some(socket.clone().into_any().unbind());
+    Ok(op)
+}
+
+/// `maxlen` of a call, checked against the buffer's length.
+fn limit(maxlen: Option<&Bound<'_, PyAny>>, length: usize, what: &str) -> PyResult<usize> {
+    let Some(maxlen) = maxlen else { return Ok(length) };
+    match maxlen.extract::<i64>() {
+        Ok(n) if n >= 0 => Ok(length.min(n as usize)),
+        Ok(n) => Err(PyValueError::new_err(format!("{what} must not be negative, and is {n}"))),
+        Err(_) => Err(PyTypeError::new_err(format!("{what} must be an int or None, not {}", maxlen.get_type().name()?))),
+    }
+}
+
+type Arg<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
+
+pub fn recv<'py>(
+    socket: &Bound<'py, Socket>,
+    into: &Bound<'py, PyAny>,
+    maxlen: Arg<'_, 'py>,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = socket.py();
+    // SAFETY: the object is alive.
+    let is_number = unsafe { ffi::PyLong_Check(into.as_ptr()) } != 0;
+    if is_number {
+        let mut op = on_socket(socket, What::RecvBytes, expires)?;
+        if maxlen.is_some() {
+            return Err(PyTypeError::new_err("recv(n) takes no maxlen: n is the most it returns"));
+        }
+        op.want = count(into, "recv(n)", 1)?;
+        return object(py, op);
+    }
+    let mut op = on_socket(socket, What::Recv, expires)?;
+    op.pin(py, into, true)?;
+    match limit(maxlen, op.buffer.len as usize, "maxlen") {
+        Ok(0) => {
+            op.unpin();
+            Err(PyValueError::new_err("recv needs room for one byte at least: 0 would look like the end of the stream"))
+        }
+        Ok(want) => {
+            op.want = want;
+            object(py, op)
+        }
+        Err(error) => {
+            op.unpin();
+            Err(error)
+        }
+    }
+}
+
+/// A number of bytes.
+fn count(n: &Bound<'_, PyAny>, what: &str, least: i64) -> PyResult<usize> {
+    if n.is_instance_of::<pyo3::types::PyBool>() {
+        return Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not a bool")));
+    }
+    match n.extract::<i64>() {
+        Ok(n) if n >= least => Ok(n as usize),
+        Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} byte or more, not {n}"))),
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(n.py()) => {
+            Err(PyValueError::new_err(format!("{what}: the number of bytes is out of range")))
+        }
+        Err(_) => Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not {}", n.get_type().name()?))),
+    }
+}
+
+pub fn recvn<'py>(
+    socket: &Bound<'py, Socket>,
+    into: &Bound<'py, PyAny>,
+    n: Arg<'_, 'py>,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = socket.py();
+    let mut op = on_socket(socket, What::RecvExactly, expires)?;
+    let wanted = n.map(|n| count(n, "recvn", 0)).transpose()?;
+    op.pin(py, into, true)?;
+    let length = op.buffer.len as usize;
+    op.want = wanted.unwrap_or(length);
+    if op.want > length {
+        op.unpin();
+        return Err(PyValueError::new_err(format!("recvn of {} bytes into a buffer of {length}", wanted.unwrap_or(0))));
+    }
+    object(py, op)
+}
+
+pub fn recvall<'py>(
+    socket: &Bound<'py, Socket>,
+    maxlen: Arg<'_, 'py>,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut op = on_socket(socket, What::RecvAll(Box::default()), expires)?;
+    op.want = limit(maxlen, usize::MAX >> 1, "maxlen")?;
+    object(socket.py(), op)
+}
+
+pub fn send<'py>(
+    socket: &Bound<'py, Socket>,
+    data: &Bound<'py, PyAny>,
+    maxlen: Arg<'_, 'py>,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = socket.py();
+    let mut op = on_socket(socket, What::Send, expires)?;
+    op.pin(py, data, false)?;
+    match limit(maxlen, op.buffer.len as usize, "maxlen") {
+        Ok(want) => {
+            op.want = want;
+            object(py, op)
+        }
+        Err(error) => {
+            op.unpin();
+            Err(error)
+        }
+    }
+}
+
+pub fn accept<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    object(socket.py(), on_socket(socket, What::Accept, expires)?)
+}
+
+pub fn connect<'py>(
+    socket: &Bound<'py, Socket>,
+    address: &SockAddr,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let connect = Connect { address: address.0.clone(), begun: false };
+    object(socket.py(), on_socket(socket, What::Connect(Box::new(connect)), expires)?)
+}
+
+pub fn ready<'py>(
+    socket: &Bound<'py, Socket>,
+    direction: Direction,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let what = if direction == Direction::Read { What::Readable } else { What::Writable };
+    object(socket.py(), on_socket(socket, what, expires)?)
+}
+
+/// Awaits a time of `clock()`; infinity and None: until it is cancelled.
+#[pyfunction]
+pub fn sleep_until<'py>(py: Python<'py>, t: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let mut op = Op::new(What::Sleep);
+    op.expires = deadline(Some(t))?;
+    object(py, op)
+}
+
+/// What a thread waits for that is no socket: awaited once, woken once, from any OS thread, in any order.
+#[pyclass(frozen, module = "sock._sock")]
+pub struct Wait {
+    what: Py<PyString>,
+    expires: u64,
+    /// Nothing is dropped under this lock.
+    slot: parking_lot::Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    value: Option<Py<PyAny>>,
+    /// Woken, expired or cancelled: a later value is dropped.
+    over: bool,
+    waiter: Option<(Handle, u32)>,
+}
+
+impl Wait {
+    fn park(&self, task: &Bound<'_, Task>, epoch: u32) -> bool {
+        let waiter = (task.clone().unbind(), epoch);
+        let mut slot = self.slot.lock();
+        if slot.value.is_some() {
+            drop(slot);
+            drop(waiter);
+            return false;
+        }
+        slot.waiter = Some(waiter);
+        true
+    }
+
+    /// The value, if it has come. Otherwise none will any more.
+    fn finish(&self, cancelled: bool) -> Option<Py<PyAny>> {
+        let (waiter, value) = {
+            let mut slot = self.slot.lock();
+            slot.over = true;
+            (slot.waiter.take(), slot.value.take())
+        };
+        drop(waiter);
+        value.filter(|_| !cancelled)
+    }
+}
+
+#[pymethods]
+impl Wait {
+    #[new]
+    #[pyo3(signature = (what, expires=None))]
+    fn new(what: Py<PyString>, expires: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        Ok(Wait { what, expires: deadline(expires)?, slot: parking_lot::Mutex::default() })
+    }
+
+    /// Ends the wait with a value. False: it is over already, and the value is dropped.
+    #[pyo3(signature = (value=None))]
+    fn wake(&self, py: Python<'_>, value: Option<Py<PyAny>>) -> bool {
+        let waiter = {
+            let mut slot = self.slot.lock();
+            if slot.over {
+                drop(slot);
+                return false;
+            }
+            slot.over = true;
+            slot.value = Some(value.unwrap_or_else(|| py.None()));
+            slot.waiter.take()
+        };
+        if let Some((task, epoch)) = waiter {
+            let mut stale = Vec::new();
+            Hub::wake(task, epoch, &mut stale);
+        }
+        true
+    }
+
+    /// What is waited for.
+    #[getter]
+    fn what(&self, py: Python<'_>) -> Py<PyString> {
+        self.what.clone_ref(py)
+    }
+
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let mut op = Op::new(What::Wait);
+        op.expires = slf.get().expires;
+        op.object = Some(slf.clone().into_any().unbind());
+        object(slf.py(), op)
+    }
+}
+
+/// # Safety
+/// `object` is an operation.
+unsafe fn op_of<'a>(object: *mut ffi::PyObject) -> *mut Op {
+    // SAFETY: as the caller promises; it was written when the object was made.
+    unsafe { (*object.cast::<OpObject>()).op.as_mut_ptr() }
+}
+
+/// # Safety
+/// `object` is an operation, and the OS thread is attached to the interpreter.
+unsafe fn step(object: *mut ffi::PyObject) -> PyResult<Step> {
+    // SAFETY: the caller is attached.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: as the caller promises. Only the stage is looked at before it is ours.
+    let op = unsafe { op_of(object) };
+    // SAFETY: an atomic field of a live object.
+    let stage = unsafe { &*(&raw const (*op).stage) };
+    let before = stage.swap(Stage::Busy as u8, Ordering::AcqRel);
+    let before = match before {
+        0 => Stage::New,
+        1 => Stage::Yielded,
+        2 => Stage::Parked,
+        3 => {
+            return Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread"));
+        }
+        _ => Stage::Done,
+    };
+    // SAFETY: whoever swapped `Busy` in from another stage has the operation alone until it stores another.
+    let op = unsafe { &mut *op };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| op.run(py, before)))
+        .unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
+    if !matches!(result, Ok(Step::Pending)) {
+        op.next(Stage::Done);
+        op.unpin();
+    }
+    result
+}
+
+unsafe extern "C" fn am_send(
+    object: *mut ffi::PyObject,
+    _value: *mut ffi::PyObject,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    // SAFETY: the interpreter calls the slot of an operation, attached, with a place for the result.
+    unsafe {
+        match step(object) {
+            Ok(Step::Done(value)) => {
+                *result = value.into_ptr();
+                ffi::PySendResult::PYGEN_RETURN
+            }
+            Ok(Step::Pending) => {
+                ffi::Py_INCREF(ffi::Py_None());
+                *result = ffi::Py_None();
+                ffi::PySendResult::PYGEN_NEXT
+            }
+            Err(error) => {
+                error.restore(Python::assume_attached());
+                *result = ptr::null_mut();
+                ffi::PySendResult::PYGEN_ERROR
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as `am_send`.
+    unsafe {
+        let py = Python::assume_attached();
+        match step(object) {
+            Ok(Step::Pending) => {
+                ffi::Py_INCREF(ffi::Py_None());
+                ffi::Py_None()
+            }
+            Ok(Step::Done(value)) => {
+                PyErr::new::<PyStopIteration, _>((value,)).restore(py);
+                ptr::null_mut()
+            }
+            Err(error) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter hands a live object.
+    unsafe { ffi::Py_INCREF(object) };
+    object
+}
+
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone, so the operation is ours alone; it is dropped once and its memory goes back
+    // where it came from. The type is a heap type, of which each object holds a reference.
+    unsafe {
+        let py = Python::assume_attached();
+        let op = &mut *op_of(object);
+        let stage = *op.stage.get_mut();
+        if stage == Stage::New as u8 {
+            never_awaited(py, op);
+        }
+        if stage == Stage::Parked as u8 {
+            if let Some(direction) = op.what.direction() {
+                drop(op.source().direction(direction).unpark());
+                op.source().direction(direction).release();
+            } else if let Some(wait) = op.waited_for() {
+                drop(wait.finish(true));
+            }
+        }
+        op.unpin();
+        ptr::drop_in_place(op);
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_Free(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+/// As Python does for a coroutine: a forgotten `await` does nothing at all, silently.
+fn never_awaited(py: Python<'_>, op: &Op) {
+    if matches!(op.what, What::Wait) {
+        return;
+    }
+    let pending = PyErr::take(py);
+    let message = format!("'{}' was never awaited", op.describe(py));
+    if let Ok(message) = std::ffi::CString::new(message) {
+        let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
+        if let Err(error) = PyErr::warn(py, &category, &message, 1) {
+            error.write_unraisable(py, None);
+        }
+    }
+    if let Some(error) = pending {
+        error.restore(py);
+    }
+}
+
+/// Makes the type, once for the process: subinterpreters are refused.
+pub fn make_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
+        ffi::PyType_Slot { slot, pfunc }
+    }
+    let doc = c"An operation on a socket, or a wait: await it, once.";
+    let mut slots = [
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_am_await, itself as *mut c_void),
+        slot(ffi::Py_am_send, am_send as *mut c_void),
+        slot(ffi::Py_tp_iter, itself as *mut c_void),
+        slot(ffi::Py_tp_iternext, iternext as *mut c_void),
+        slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
+        slot(0, ptr::null_mut()),
+    ];
+    let mut spec = ffi::PyType_Spec {
+        name: c"sock._sock.Operation".as_ptr(),
+        basicsize: size_of::<OpObject>() as c_int,
+        itemsize: 0,
+        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE) as _,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the spec and its slots are valid for the call, and name functions of the slots' types.
+    let kind = unsafe { Bound::from_owned_ptr_or_err(module.py(), ffi::PyType_FromSpec(&raw mut spec)) }?;
+    module.add("Operation", &kind)?;
+    OP_TYPE.store(kind.into_ptr().cast(), Ordering::Release);
+    Ok(())
+}

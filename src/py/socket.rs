@@ -1,0 +1,576 @@
+//! The Rust halves of `sock`'s sockets.
+
+use std::ffi::CString;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyResourceWarning, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use socket2::{Protocol, Type};
+
+use super::address::SockAddr;
+use super::error::{self, Moved};
+use super::thread::running;
+use super::{Handle, Source, ops};
+use crate::address::{Address, Family};
+use crate::options::{self, Access};
+use crate::socket::{Direction, Lease};
+use crate::sys::{self, Descriptor};
+
+/// Who closed a socket, and where.
+enum Closer {
+    Reason(&'static str),
+    Place { thread: Option<(Py<PyString>, bool, u64)>, code: Option<Py<PyAny>>, line: i32 },
+}
+
+/// A fresh OS socket on its way into an object of Python's.
+#[pyclass(frozen, module = "sock._sock")]
+pub struct NewSocket(parking_lot::Mutex<Option<Source>>, Option<Address>, Option<Address>);
+
+impl NewSocket {
+    fn new(socket: socket2::Socket, kind: Type, family: Family, protocol: Option<Protocol>) -> Self {
+        NewSocket(parking_lot::Mutex::new(Some(Source::new(socket, kind, family, protocol))), None, None)
+    }
+
+    pub fn accepted(listener: &Source, socket: socket2::Socket, peer: &socket2::SockAddr, lease: &Descriptor) -> Self {
+        // Both may fail only on a connection that is gone already: the first recv says so.
+        if listener.family != Family::Unix {
+            let _ = socket.set_tcp_nodelay(true);
+        }
+        let bound = listener.local.get().cloned().or_else(|| {
+            let address = Address::from_os(&lease.with(socket2::Socket::local_addr).ok()?)?;
+            Some(listener.local.get_or_init(|| address).clone())
+        });
+        // A connection to a listener of one address has that address: no need to ask.
+        let local = bound
+            .filter(|address| !address.is_wildcard())
+            .or_else(|| socket.local_addr().ok().as_ref().and_then(Address::from_os));
+        let peer = Address::from_os(peer);
+        let source = Source::new(socket, listener.kind, listener.family, listener.protocol);
+        if let (Some(local), Some(peer)) = (&local, &peer) {
+            let _ = source.local.set(local.clone());
+            let _ = source.peer.set(peer.clone());
+        }
+        NewSocket(parking_lot::Mutex::new(Some(source)), peer, local)
+    }
+
+    pub fn peer(&self) -> Option<Address> {
+        self.1.clone()
+    }
+
+    pub fn local(&self) -> Option<Address> {
+        self.2.clone()
+    }
+}
+
+#[pymethods]
+impl NewSocket {
+    /// 'tcp', 'udp' or 'raw': which class it becomes.
+    #[getter]
+    fn kind(&self) -> Option<&'static str> {
+        self.0.lock().as_ref().map(|source| kind_name(source.kind))
+    }
+}
+
+fn kind_name(kind: Type) -> &'static str {
+    match kind {
+        Type::STREAM => "tcp",
+        Type::DGRAM => "udp",
+        _ => "raw",
+    }
+}
+
+/// Makes a non-blocking OS socket.
+#[pyfunction]
+#[pyo3(signature = (kind, family, protocol=None))]
+pub fn open(py: Python<'_>, kind: &str, family: &str, protocol: Option<i32>) -> PyResult<NewSocket> {
+    let family = Family::from_name(family)
+        .ok_or_else(|| PyValueError::new_err(format!("family must be 'inet', 'inet6' or 'unix', not '{family}'")))?;
+    let socket_type = match kind {
+        "tcp" => Type::STREAM,
+        "udp" => Type::DGRAM,
+        _ => sys::RAW,
+    };
+    let protocol = protocol.map(Protocol::from);
+    let made = Descriptor::make(family.domain(), socket_type, protocol).and_then(|socket| {
+        if socket_type == Type::STREAM && family != Family::Unix {
+            socket.set_tcp_nodelay(true)?;
+        }
+        if family == Family::Inet6 {
+            // The same on every OS and setting; `setopt('ipv6_v6only', False)` before bind makes it dual-stack.
+            socket.set_only_v6(true)?;
+        }
+        Ok(socket)
+    });
+    match made {
+        Ok(socket) => Ok(NewSocket::new(socket, socket_type, family, protocol)),
+        Err(failed) => Err(error::os(py, &failed, &format!("make a {} {kind} socket", family.name()), Moved::default())),
+    }
+}
+
+/// Takes over an OS socket that something else made.
+#[pyfunction]
+pub fn adopt(py: Python<'_>, fd: i64) -> PyResult<NewSocket> {
+    let Ok(raw) = sys::RawDescriptor::try_from(fd) else {
+        return Err(PyValueError::new_err(format!("{fd} is no descriptor")));
+    };
+    if fd < 0 {
+        return Err(PyValueError::new_err(format!("{fd} is no descriptor")));
+    }
+    let failure = |failed: &io::Error| error::os(py, failed, &format!("take over descriptor {fd}"), Moved::default());
+    // SAFETY: the caller gives the descriptor away, as the function says.
+    let socket = unsafe { Descriptor::adopt(raw) }.map_err(|failed| failure(&failed))?;
+    let found = sys::identify(&socket).and_then(|(kind, domain, protocol)| {
+        let family = Family::from_domain(domain).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        Ok((kind, family, protocol))
+    });
+    match found {
+        Ok((kind, family, protocol)) => Ok(NewSocket::new(socket, kind, family, protocol)),
+        Err(failed) => {
+            let _still_the_callers = Descriptor::into_raw(socket);
+            Err(failure(&failed))
+        }
+    }
+}
+
+/// The base of all sockets.
+#[pyclass(frozen, subclass, weakref, module = "sock._sock")]
+pub struct Socket {
+    source: Arc<Source>,
+    closer: parking_lot::Mutex<Option<Box<Closer>>>,
+}
+
+impl Socket {
+    pub fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    pub fn kind_name(&self) -> &'static str {
+        kind_name(self.source.kind)
+    }
+
+    fn peer(&self) -> Option<Address> {
+        self.source.peer.get().cloned().or_else(|| {
+            let address = self.source.lease()?.with(socket2::Socket::peer_addr).ok()?;
+            Some(self.source.peer.get_or_init(|| Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family))).clone())
+        })
+    }
+
+    fn local(&self) -> Option<Address> {
+        self.source.local.get().cloned().or_else(|| {
+            let address = self.source.lease()?.with(socket2::Socket::local_addr).ok()?;
+            let address = Address::from_os(&address)?;
+            let unbound = match &address {
+                Address::Unix(name) => name.is_empty(),
+                other => other.port() == 0 && self.source.kind != sys::RAW,
+            };
+            (!unbound).then_some(address)
+        })
+    }
+
+    /// 'recv tcp 127.0.0.1:7000': the peer's address, else the socket's own.
+    pub fn describe(&self, verb: &str) -> String {
+        let kind = self.kind_name();
+        match self.peer().or_else(|| self.local()) {
+            Some(address) => format!("{verb} {kind} {address}"),
+            None => format!("{verb} {kind}"),
+        }
+    }
+
+    pub fn closed_error(&self, py: Python<'_>, what: &str, moved: Moved<'_>) -> PyErr {
+        let (name, place, line) = {
+            let closer = self.closer.lock();
+            match closer.as_deref() {
+                None => (None, None, 0),
+                Some(Closer::Reason(reason)) => {
+                    let what = format!("{what}: the socket was closed here: {reason}");
+                    drop(closer);
+                    return error::named(py, "closed", &what, moved);
+                }
+                Some(Closer::Place { thread, code, line }) => (
+                    thread.as_ref().map(|(label, named, id)| (label.clone_ref(py), *named, *id)),
+                    code.as_ref().map(|code| code.clone_ref(py)),
+                    *line,
+                ),
+            }
+        };
+        let who = name.map(|(label, named, id)| {
+            let label = label.bind(py).to_string_lossy();
+            if named { format!(" by thread '{label}'") } else { format!(" by thread '{label}-{id}'") }
+        });
+        let place = place.and_then(|code| {
+            let code = code.bind(py);
+            let file: String = code.getattr("co_filename").ok()?.extract().ok()?;
+            let function: String = code.getattr("co_name").ok()?.extract().ok()?;
+            Some(format!(" in {function}, {file}:{line}"))
+        });
+        let what = format!(
+            "{what}: the socket was closed here{}{}",
+            who.unwrap_or_default(),
+            place.unwrap_or_default()
+        );
+        error::named(py, "closed", &what, moved)
+    }
+
+    fn note_closer(&self, closer: Closer) {
+        let mut slot = self.closer.lock();
+        if slot.is_none() {
+            *slot = Some(Box::new(closer));
+        }
+    }
+
+    pub fn close_because(&self, _py: Python<'_>, reason: &'static str) {
+        if !self.source.is_closed() {
+            self.note_closer(Closer::Reason(reason));
+            let mut stale = Vec::new();
+            self.source.close(&mut stale);
+        }
+    }
+
+    fn lease(&self, py: Python<'_>, verb: &str) -> PyResult<Lease<'_, Handle>> {
+        self.source.lease().ok_or_else(|| self.closed_error(py, &self.describe(verb), Moved::default()))
+    }
+
+    fn call<R>(
+        &self,
+        py: Python<'_>,
+        verb: &str,
+        call: impl FnOnce(&socket2::Socket) -> io::Result<R>,
+    ) -> PyResult<R> {
+        let lease = self.lease(py, verb)?;
+        lease.with(call).map_err(|failed| error::os(py, &failed, &self.describe(verb), Moved::default()))
+    }
+}
+
+/// Where the Python code is that called us.
+fn place(py: Python<'_>) -> Closer {
+    let thread = running(py).map(|task| (task.get().label(py), task.get().is_named(), task.get().id()));
+    // SAFETY: a borrowed reference to the current frame, or null; its code is a new reference.
+    let (code, line) = unsafe {
+        let frame = ffi::PyEval_GetFrame();
+        if frame.is_null() {
+            (None, 0)
+        } else {
+            let code = Bound::from_owned_ptr_or_opt(py, ffi::PyFrame_GetCode(frame).cast());
+            (code.map(Bound::unbind), ffi::PyFrame_GetLineNumber(frame))
+        }
+    };
+    Closer::Place { thread, code, line }
+}
+
+#[pymethods]
+impl Socket {
+    #[new]
+    fn new(new: &NewSocket) -> PyResult<Self> {
+        let source = new.0.lock().take();
+        match source {
+            Some(source) => Ok(Socket { source: Arc::new(source), closer: parking_lot::Mutex::new(None) }),
+            None => Err(PyTypeError::new_err("this OS socket has its object already")),
+        }
+    }
+
+    /// 'tcp', 'udp' or 'raw'.
+    #[getter]
+    fn r#type(&self) -> &'static str {
+        self.kind_name()
+    }
+
+    /// 'inet', 'inet6' or 'unix'.
+    #[getter]
+    fn family(&self) -> &'static str {
+        self.source.family.name()
+    }
+
+    #[getter]
+    fn _protocol(&self) -> i32 {
+        self.source.protocol.map_or(0, i32::from)
+    }
+
+    /// Whether the socket was closed here.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.source.is_closed()
+    }
+
+    /// The address the socket is bound to, or None.
+    #[getter]
+    fn local_addr(&self) -> Option<SockAddr> {
+        self.local().map(SockAddr)
+    }
+
+    /// The address the socket is connected to, or None.
+    #[getter]
+    fn remote_addr(&self) -> Option<SockAddr> {
+        self.peer().map(SockAddr)
+    }
+
+    /// The OS's number of the socket; -1 when it is closed.
+    fn fileno(&self) -> i64 {
+        self.source.lease().map_or(-1, |lease| lease.raw() as i64)
+    }
+
+    /// Closes the socket. A TCP connection with unread data, or with `so_linger` 0, is reset; any other ends with a FIN
+    /// after the data that was sent. Threads that wait on it get `Closed`. Closing twice is fine.
+    fn close(&self, py: Python<'_>) {
+        if !self.source.is_closed() {
+            self.note_closer(place(py));
+            let mut stale = Vec::new();
+            self.source.close(&mut stale);
+        }
+    }
+
+    /// Gives the OS's descriptor away, open, and leaves this socket closed. Threads that wait on it get `Closed`.
+    fn detach(&self, py: Python<'_>) -> PyResult<i64> {
+        let gone = || self.closed_error(py, &self.describe("detach"), Moved::default());
+        if self.source.is_closed() {
+            return Err(gone());
+        }
+        self.note_closer(Closer::Reason("detach() gave its descriptor away"));
+        let mut stale = Vec::new();
+        self.source.detach(&mut stale).map(|raw| raw as i64).ok_or_else(gone)
+    }
+
+    fn _bind(&self, py: Python<'_>, address: &SockAddr, listens: bool) -> PyResult<()> {
+        let what = format!("bind {} {}", self.kind_name(), address.0);
+        let lease = self.lease(py, "bind")?;
+        let bound = address.0.to_os().and_then(|os| {
+            lease.with(|socket| {
+                if self.source.family != Family::Unix {
+                    if listens { sys::listen_options(socket)? } else { sys::bind_options(socket)? }
+                }
+                socket.bind(&os)
+            })
+        });
+        bound.map_err(|failed| error::os(py, &failed, &what, Moved::default()))
+    }
+
+    /// The address of the OS's view: also of an unbound socket.
+    #[getter]
+    fn _is_bound(&self) -> bool {
+        self.local().is_some()
+    }
+
+    /// Waits until a read would find something: data, the end of the stream, an error or a connection to accept.
+    /// Holds no buffer meanwhile. `expires` as everywhere.
+    #[pyo3(signature = (expires=None))]
+    fn readable<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        ops::ready(slf, Direction::Read, expires)
+    }
+
+    /// Waits until a write would find room, or an error. `expires` as everywhere.
+    #[pyo3(signature = (expires=None))]
+    fn writable<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        ops::ready(slf, Direction::Write, expires)
+    }
+
+    #[pyo3(signature = (address, expires=None))]
+    fn _connect<'py>(
+        slf: &Bound<'py, Self>,
+        address: &SockAddr,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ops::connect(slf, address, expires)
+    }
+
+    /// Between two addresses of a name.
+    fn _reconnect(&self, py: Python<'_>) -> PyResult<()> {
+        if sys::RECONNECTS {
+            return Ok(());
+        }
+        self.source.renew().map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
+    }
+
+    fn _getopt<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(access) = options::find(name) else { return Ok(None) };
+        let verb = format!("getopt {name} of");
+        Ok(Some(match access {
+            Access::Bool(get, _) => self.call(py, &verb, get)?.into_pyobject(py)?.to_owned().into_any(),
+            Access::Int(get, _) => self.call(py, &verb, get)?.into_pyobject(py)?.into_any(),
+            Access::Linger(get, _) => {
+                self.call(py, &verb, get)?.map(|time| time.as_secs()).into_pyobject(py)?.into_any()
+            }
+            Access::Time(get, _) => self.call(py, &verb, get)?.as_secs_f64().into_pyobject(py)?.into_any(),
+        }))
+    }
+
+    /// False: this OS has no such option.
+    fn _setopt(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(access) = options::find(name) else { return Ok(false) };
+        let verb = format!("setopt {name} of");
+        let read_only = || PyValueError::new_err(format!("{name} can only be read"));
+        let wrong = |wanted: &str| {
+            let kind = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+            PyTypeError::new_err(format!("{name} takes {wanted}, not {kind}"))
+        };
+        let seconds = || -> PyResult<Duration> {
+            let time = value.extract::<f64>().map_err(|_| wrong("seconds"))?;
+            Duration::try_from_secs_f64(time).map_err(|_| PyValueError::new_err(format!("{name} takes seconds from 0, not {time}")))
+        };
+        match access {
+            Access::Bool(_, set) => {
+                let set = set.ok_or_else(read_only)?;
+                let on = value.extract::<bool>().or_else(|_| match value.extract::<i64>() {
+                    Ok(0) => Ok(false),
+                    Ok(1) => Ok(true),
+                    _ => Err(wrong("True or False")),
+                })?;
+                self.call(py, &verb, |socket| set(socket, on))?;
+                if name == "so_oobinline" {
+                    self.source.set_marks();
+                }
+            }
+            Access::Int(_, set) => {
+                let set = set.ok_or_else(read_only)?;
+                let number = value.extract::<i64>().map_err(|_| wrong("an int"))?;
+                let number = u32::try_from(number)
+                    .map_err(|_| PyValueError::new_err(format!("{name} takes 0 to {}, not {number}", u32::MAX)))?;
+                self.call(py, &verb, |socket| set(socket, number))?;
+            }
+            Access::Linger(_, set) => {
+                let set = set.ok_or_else(read_only)?;
+                let time = if value.is_none() { None } else { Some(seconds()?) };
+                self.call(py, &verb, |socket| set(socket, time))?;
+            }
+            Access::Time(_, set) => {
+                let set = set.ok_or_else(read_only)?;
+                let time = seconds()?;
+                self.call(py, &verb, |socket| set(socket, time))?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.source.is_closed() {
+            return;
+        }
+        Python::attach(|py| {
+            let message = self.describe("unclosed");
+            let pending = PyErr::take(py);
+            if let Ok(message) = CString::new(message) {
+                let category = py.get_type::<PyResourceWarning>();
+                if let Err(error) = PyErr::warn(py, &category, &message, 1) {
+                    error.write_unraisable(py, None);
+                }
+            }
+            if let Some(error) = pending {
+                error.restore(py);
+            }
+            let mut stale = Vec::new();
+            self.source.close(&mut stale);
+        });
+    }
+}
+
+/// The Rust half of stream sockets.
+#[pyclass(frozen, subclass, extends = Socket, module = "sock._sock")]
+pub struct Stream;
+
+#[pymethods]
+impl Stream {
+    #[new]
+    fn new(new: &NewSocket) -> PyResult<PyClassInitializer<Self>> {
+        Ok(PyClassInitializer::from(Socket::new(new)?).add_subclass(Stream))
+    }
+
+    /// Receives what there is into a writable buffer, at most `maxlen` bytes: how many came, 0 at the end of the stream.
+    ///
+    /// `recv(n)` with a number returns up to `n` bytes as `bytes`, allocated only once there is something to read.
+    /// When the `clock()` value `expires` passes, the socket is closed and `Timeout` is raised. recv(2).
+    #[pyo3(signature = (buf, maxlen=None, *, expires=None))]
+    fn recv<'py>(
+        slf: &Bound<'py, Self>,
+        buf: &Bound<'py, PyAny>,
+        maxlen: Option<&Bound<'py, PyAny>>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ops::recv(slf.as_super(), buf, maxlen, expires)
+    }
+
+    /// Receives exactly `n` bytes (default: the buffer's length) into a writable buffer and returns how many. If the
+    /// stream ends before, raises `Closed`, with what came in `received`.
+    #[pyo3(signature = (buf, n=None, *, expires=None))]
+    fn recvn<'py>(
+        slf: &Bound<'py, Self>,
+        buf: &Bound<'py, PyAny>,
+        n: Option<&Bound<'py, PyAny>>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ops::recvn(slf.as_super(), buf, n, expires)
+    }
+
+    /// Receives until the end of the stream and returns it all. More than `maxlen` bytes: `message_too_long`. What came
+    /// before an error is in its `data`.
+    #[pyo3(signature = (maxlen=None, *, expires=None))]
+    fn recvall<'py>(
+        slf: &Bound<'py, Self>,
+        maxlen: Option<&Bound<'py, PyAny>>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ops::recvall(slf.as_super(), maxlen, expires)
+    }
+
+    /// Sends all of a buffer, or its first `maxlen` bytes, and returns how many. Do not change the buffer meanwhile: what
+    /// is sent is what it holds at that moment. What was sent before an error is in its `sent`. send(2).
+    #[pyo3(signature = (data, maxlen=None, *, expires=None))]
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        maxlen: Option<&Bound<'py, PyAny>>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ops::send(slf.as_super(), data, maxlen, expires)
+    }
+
+    /// Waits for a connection: (TCP, remote address, local address). Connections that were aborted before they were
+    /// accepted are skipped. Without descriptors: `too_many_open_files`, and the connection waits on. accept(2).
+    #[pyo3(signature = (expires=None))]
+    fn accept<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        ops::accept(slf.as_super(), expires)
+    }
+
+    fn _listen(slf: &Bound<'_, Self>, backlog: i32) -> PyResult<()> {
+        let this = slf.as_super().get();
+        this.call(slf.py(), "listen", |socket| socket.listen(backlog))?;
+        if let Some(address) = this.local() {
+            let _ = this.source.local.set(address);
+        }
+        Ok(())
+    }
+
+    /// Ends one direction, 'r' or 'w', or both, 'rw', without waiting. 'w' sends a FIN after the data that was sent.
+    /// shutdown(2).
+    #[pyo3(signature = (how="rw"))]
+    fn shutdown(slf: &Bound<'_, Self>, how: &str) -> PyResult<()> {
+        let how = match how {
+            "r" => std::net::Shutdown::Read,
+            "w" => std::net::Shutdown::Write,
+            "rw" => std::net::Shutdown::Both,
+            other => return Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'"))),
+        };
+        slf.as_super().get().call(slf.py(), "shutdown", |socket| socket.shutdown(how))
+    }
+}
+
+/// Every option that some supported OS has.
+#[pyfunction]
+pub fn option_names() -> Vec<&'static str> {
+    options::NAMES.to_vec()
+}
+
+/// What this OS has: name -> (type, readable, writable).
+#[pyfunction]
+#[pyo3(name = "options")]
+pub fn option_table(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    for (name, access) in crate::options::table() {
+        let (kind, writable) = access.describe();
+        all.set_item(name, (kind, true, writable))?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,167 @@
+//! The Rust half of `sock.Thread`: its wake state, its hub, its name; and which thread runs on this OS thread.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::poller::Poller;
+use super::{Handle, Hub};
+use crate::poller::Thread;
+use crate::wait::Wait;
+
+thread_local! {
+    /// The thread that runs on this OS thread. Whoever set it holds a reference until it is set back.
+    static CURRENT: Cell<*mut pyo3::ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+static IDS: AtomicU64 = AtomicU64::new(1);
+
+/// The base of `sock.Thread`.
+#[pyclass(frozen, subclass, weakref, module = "sock._sock")]
+pub struct Task {
+    wait: Wait,
+    hub: Arc<Hub>,
+    id: u64,
+    label: Py<PyString>,
+    /// The label is the whole name; else the id follows.
+    named: bool,
+    done: AtomicBool,
+}
+
+impl Thread for Handle {
+    fn wait(&self) -> &Wait {
+        &self.get().wait
+    }
+    fn hub(&self) -> &Arc<Hub> {
+        &self.get().hub
+    }
+}
+
+impl Task {
+    pub fn wait(&self) -> &Wait {
+        &self.wait
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub fn label(&self, py: Python<'_>) -> Py<PyString> {
+        self.label.clone_ref(py)
+    }
+
+    pub fn is_named(&self) -> bool {
+        self.named
+    }
+
+    pub fn full_name(&self, py: Python<'_>) -> String {
+        let label = self.label.bind(py).to_string_lossy();
+        if self.named { label.into_owned() } else { format!("{label}-{}", self.id) }
+    }
+}
+
+/// The thread that runs on this OS thread, if one does.
+pub fn running<'py>(py: Python<'py>) -> Option<Bound<'py, Task>> {
+    let current = CURRENT.get();
+    // SAFETY: the pointer is null or a Task that whoever set it keeps alive until it is set back.
+    let any = unsafe { Bound::from_borrowed_ptr_or_opt(py, current) }?;
+    // SAFETY: only Tasks are ever put there.
+    Some(unsafe { any.cast_into_unchecked() })
+}
+
+pub fn set_running(task: Option<&Bound<'_, Task>>) {
+    CURRENT.set(task.map_or(std::ptr::null_mut(), Bound::as_ptr));
+}
+
+/// Ends a thread's turn: it waits now, or goes on the ready queue.
+pub fn end_turn(task: &Bound<'_, Task>) {
+    let this = task.get();
+    if this.wait.leave() {
+        this.hub.push(task.clone().unbind());
+    }
+}
+
+#[pymethods]
+impl Task {
+    #[new]
+    fn new(poller: &Bound<'_, Poller>, label: Py<PyString>, named: bool) -> PyResult<Self> {
+        let hub = poller.get().hub().clone();
+        if hub.is_forked() {
+            return Err(PyRuntimeError::new_err("this Poller belongs to the parent process: make a new one"));
+        }
+        hub.live.fetch_add(1, Ordering::AcqRel);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        Ok(Task { wait: Wait::new(), hub, id, label, named, done: AtomicBool::new(false) })
+    }
+
+    #[getter]
+    fn name(&self, py: Python<'_>) -> String {
+        self.full_name(py)
+    }
+
+    /// Whether the thread has ended.
+    #[getter]
+    fn done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Ends the current wait, or the next one, with `Cancelled`.
+    fn _cancel(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if this.wait.cancel() {
+            this.hub.push(slf.clone().unbind());
+        }
+    }
+
+    /// The thread has ended.
+    fn _finish(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if this.done.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        drop(this.wait.finish(&this.hub.timers));
+        if this.hub.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Whoever polls for it in another OS thread has nothing left to wait for.
+            this.hub.interrupt();
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !*self.done.get_mut() && self.hub.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.hub.interrupt();
+        }
+    }
+}
+
+/// The thread that runs on this OS thread, or None.
+#[pyfunction]
+pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
+    running(py)
+}
+
+/// Begins a turn of `task` inside whatever runs now, which comes back from it: give it to `leave`.
+#[pyfunction]
+pub fn enter<'py>(py: Python<'py>, task: &Bound<'py, Task>) -> Option<Bound<'py, Task>> {
+    let outer = running(py);
+    task.get().wait.enter();
+    set_running(Some(task));
+    outer
+}
+
+/// Ends a turn that `enter` began.
+#[pyfunction]
+#[pyo3(signature = (task, outer))]
+pub fn leave(task: &Bound<'_, Task>, outer: Option<&Bound<'_, Task>>) {
+    end_turn(task);
+    set_running(outer);
+}

@@ -1,0 +1,214 @@
+//! One direction of one socket: ready or not, closed or not, who uses it, who waits for it.
+//!
+//! The state is one word with a tick that counts events. An operation takes a [`Snapshot`] of the word before its
+//! system call; when the call would block, it clears the readiness only if no event has come since, and parks only
+//! while the direction is still not ready. So:
+//! - an event between the failed call and the parking is seen (no lost wake-up);
+//! - a late clear never wipes a newer event;
+//! - the waiter is taken out by exactly one side: the event, the closing, or the operation itself.
+
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+const READY: u64 = 1;
+/// The peer's end, or an error: no further edge may come, so a short read does not clear it.
+const ENDED: u64 = 1 << 1;
+const CLOSED: u64 = 1 << 2;
+/// An operation uses this direction; a second one is `Busy`.
+const CLAIMED: u64 = 1 << 3;
+const TICK: u64 = 1 << 8;
+const TICKS: u64 = !(TICK - 1);
+
+/// The word as it was before a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot(u64);
+
+impl Snapshot {
+    pub fn is_ready(self) -> bool {
+        self.0 & READY != 0
+    }
+    pub fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+}
+
+/// One direction. `W` is whoever waits: an owned reference to a thread.
+#[derive(Debug)]
+pub struct Readiness<W> {
+    word: AtomicU64,
+    /// Guards the waiter alone. Nothing is dropped and no Python runs under it.
+    waiter: Mutex<Option<W>>,
+}
+
+impl<W> Default for Readiness<W> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<W> Readiness<W> {
+    /// A new direction counts as ready: the first operation just tries.
+    pub fn new() -> Self {
+        Readiness { word: AtomicU64::new(READY), waiter: Mutex::new(None) }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.word.load(Ordering::Acquire))
+    }
+
+    /// Takes the direction for one operation; `None` if another one has it.
+    pub fn claim(&self) -> Option<Snapshot> {
+        let before = self.word.fetch_or(CLAIMED, Ordering::AcqRel);
+        (before & CLAIMED == 0).then_some(Snapshot(before))
+    }
+
+    pub fn release(&self) {
+        self.word.fetch_and(!CLAIMED, Ordering::AcqRel);
+    }
+
+    /// The call drained the socket (a short read or write): not ready until the next event, unless the peer's end
+    /// has been announced, after which no event need come.
+    pub fn drained(&self, seen: Snapshot) {
+        self.clear(seen, ENDED);
+    }
+
+    /// The call would have blocked: not ready until the next event, whatever was announced.
+    pub fn would_block(&self, seen: Snapshot) {
+        self.clear(seen, 0);
+    }
+
+    fn clear(&self, seen: Snapshot, unless: u64) {
+        let mut now = self.word.load(Ordering::Acquire);
+        while now & TICKS == seen.0 & TICKS && now & unless == 0 {
+            match self.word.compare_exchange_weak(now, now & !(READY | ENDED), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// Leaves `waiter` here until the next event, unless the direction is ready or closed: then it comes back.
+    pub fn park(&self, waiter: W) -> Result<(), W> {
+        let mut slot = self.waiter.lock();
+        if self.word.load(Ordering::Acquire) & (READY | CLOSED) != 0 {
+            return Err(waiter);
+        }
+        debug_assert!(slot.is_none(), "only the operation that claimed a direction parks in it");
+        *slot = Some(waiter);
+        Ok(())
+    }
+
+    /// Takes the waiter out again, if nobody has yet.
+    pub fn unpark(&self) -> Option<W> {
+        self.waiter.lock().take()
+    }
+
+    /// Looks at the waiter, if there is one.
+    pub fn with_waiter<R>(&self, look: impl FnOnce(&W) -> R) -> Option<R> {
+        self.waiter.lock().as_ref().map(look)
+    }
+
+    /// An event: ready from now on. Returns who waited.
+    pub fn event(&self, ended: bool) -> Option<W> {
+        let bits = if ended { READY | ENDED } else { READY };
+        let mut now = self.word.load(Ordering::Relaxed);
+        loop {
+            let next = now.wrapping_add(TICK) | bits;
+            match self.word.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return self.unpark(),
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// The socket is closed. Returns who waited.
+    pub fn close(&self) -> Option<W> {
+        self.word.fetch_or(CLOSED, Ordering::AcqRel);
+        self.unpark()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_direction_is_ready_and_not_claimed() {
+        let r = Readiness::<u8>::new();
+        assert!(r.snapshot().is_ready());
+        assert!(r.claim().is_some());
+        assert!(r.claim().is_none(), "a second claim is busy");
+        r.release();
+        assert!(r.claim().is_some());
+    }
+
+    #[test]
+    fn event_between_call_and_parking_is_seen() {
+        let r = Readiness::new();
+        let seen = r.snapshot();
+        assert_eq!(r.event(false), None);
+        r.would_block(seen);
+        assert_eq!(r.park(7), Err(7), "the event came after the snapshot");
+        let seen = r.snapshot();
+        r.would_block(seen);
+        assert_eq!(r.park(7), Ok(()));
+        assert_eq!(r.event(false), Some(7));
+        assert_eq!(r.event(false), None, "a waiter is woken once");
+    }
+
+    #[test]
+    fn end_of_stream_survives_a_short_read_but_not_a_call_that_would_block() {
+        let r = Readiness::<u8>::new();
+        r.event(true);
+        r.drained(r.snapshot());
+        assert!(r.snapshot().is_ready());
+        r.would_block(r.snapshot());
+        assert!(!r.snapshot().is_ready());
+    }
+
+    #[test]
+    fn closing_returns_the_waiter_and_lets_nobody_park() {
+        let r = Readiness::new();
+        r.would_block(r.snapshot());
+        assert_eq!(r.park(1), Ok(()));
+        assert_eq!(r.close(), Some(1));
+        assert!(r.snapshot().is_closed());
+        assert_eq!(r.park(2), Err(2));
+    }
+
+    #[test]
+    fn late_clear_keeps_the_claim_and_the_newer_event() {
+        let r = Readiness::<u8>::new();
+        let seen = r.claim().unwrap();
+        r.event(false);
+        r.drained(seen);
+        assert!(r.snapshot().is_ready());
+        assert!(r.claim().is_none());
+    }
+
+    #[test]
+    fn parking_and_events_from_two_os_threads_lose_nothing() {
+        let r = std::sync::Arc::new(Readiness::new());
+        let rounds = 20_000_u32;
+        let waker = {
+            let r = r.clone();
+            std::thread::spawn(move || {
+                let mut woken = 0;
+                while woken < rounds {
+                    woken += u32::from(r.event(false).is_some());
+                    std::thread::yield_now();
+                }
+            })
+        };
+        let mut parked = 0;
+        while parked < rounds {
+            r.would_block(r.snapshot());
+            if r.park(()).is_ok() {
+                parked += 1;
+                while r.with_waiter(|()| ()).is_some() {
+                    std::thread::yield_now();
+                }
+            }
+        }
+        waker.join().unwrap();
+    }
+}

@@ -1,0 +1,215 @@
+//! An OS socket that may belong to a poller: its system calls, its two directions, its registration.
+//!
+//! The descriptor is leased: each system call holds a lease for its length, closing forbids new ones, and the last
+//! lease closes the descriptor. So no call ever reaches a number that the OS has given to somebody else.
+//!
+//! A socket is registered at the first wait, not before: one that never has to wait costs no registration.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use mio::Token;
+use socket2::{Protocol, Socket, Type};
+
+use crate::address::{Address, Family};
+use crate::poller::{Hub, Thread};
+use crate::readiness::Readiness;
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::sys::{self, Descriptor};
+
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// Who waits in a direction: the thread, its wait, and since when.
+#[derive(Debug)]
+pub struct Waiter<T> {
+    pub thread: T,
+    pub epoch: u32,
+    pub since: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Read,
+    Write,
+}
+
+#[derive(Debug)]
+struct Registration<T> {
+    hub: Arc<Hub<T>>,
+    token: Token,
+}
+
+#[derive(Debug)]
+pub struct Source<T> {
+    descriptor: Descriptor,
+    leases: AtomicUsize,
+    pub read: Readiness<Waiter<T>>,
+    pub write: Readiness<Waiter<T>>,
+    /// The hub's address while registered, to look at without the lock.
+    registered_with: AtomicUsize,
+    /// Guards registering, moving and deregistering; the hub's list of sources may be locked under it.
+    registration: Mutex<Option<Registration<T>>>,
+    /// Reads may stop at a mark within the data (urgent data kept inline): a short read does not mean drained.
+    marks: AtomicBool,
+    pub kind: Type,
+    pub family: Family,
+    pub protocol: Option<Protocol>,
+    pub peer: OnceLock<Address>,
+    /// The local address, once it can't change any more.
+    pub local: OnceLock<Address>,
+}
+
+/// The right to make system calls on an open descriptor.
+#[derive(Debug)]
+pub struct Lease<'a, T: Thread>(&'a Source<T>);
+
+impl<T: Thread> std::ops::Deref for Lease<'_, T> {
+    type Target = Descriptor;
+    fn deref(&self) -> &Descriptor {
+        &self.0.descriptor
+    }
+}
+
+impl<T: Thread> Drop for Lease<'_, T> {
+    fn drop(&mut self) {
+        if self.0.leases.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+            drop(self.0.descriptor.take());
+        }
+    }
+}
+
+impl<T: Thread> Source<T> {
+    pub fn new(socket: Socket, kind: Type, family: Family, protocol: Option<Protocol>) -> Self {
+        Source {
+            descriptor: Descriptor::new(socket),
+            leases: AtomicUsize::new(0),
+            read: Readiness::new(),
+            write: Readiness::new(),
+            registered_with: AtomicUsize::new(0),
+            registration: Mutex::new(None),
+            marks: AtomicBool::new(false),
+            kind,
+            family,
+            protocol,
+            peer: OnceLock::new(),
+            local: OnceLock::new(),
+        }
+    }
+
+    pub fn direction(&self, direction: Direction) -> &Readiness<Waiter<T>> {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    pub fn has_marks(&self) -> bool {
+        self.marks.load(Ordering::Relaxed)
+    }
+
+    pub fn set_marks(&self) {
+        self.marks.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.leases.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// `None` once the socket is closed.
+    pub fn lease(&self) -> Option<Lease<'_, T>> {
+        let mut leases = self.leases.load(Ordering::Relaxed);
+        while leases & CLOSED == 0 {
+            match self.leases.compare_exchange_weak(leases, leases + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Some(Lease(self)),
+                Err(other) => leases = other,
+            }
+        }
+        None
+    }
+
+    /// Events of this socket come to `hub` from now on. `false`: another hub has it and somebody waits there.
+    pub fn register(self: &Arc<Self>, hub: &Arc<Hub<T>>) -> io::Result<bool> {
+        if self.registered_with.load(Ordering::Acquire) == Arc::as_ptr(hub) as usize {
+            return Ok(true);
+        }
+        let Some(lease) = self.lease() else { return Ok(true) }; // closed: parking finds out
+        let mut registration = self.registration.lock();
+        if let Some(old) = registration.as_ref() {
+            let waits = |r: &Readiness<Waiter<T>>| r.with_waiter(|_| ()).is_some();
+            if (waits(&self.read) || waits(&self.write)) && !old.hub.is_forked() {
+                return Ok(false);
+            }
+            self.registered_with.store(0, Ordering::Release);
+            old.hub.remove(old.token, &lease);
+            *registration = None;
+        }
+        let token = hub.add(self.clone());
+        if let Err(error) = lease.register(hub.registry(), token) {
+            hub.forget(token);
+            return Err(error);
+        }
+        self.registered_with.store(Arc::as_ptr(hub) as usize, Ordering::Release);
+        *registration = Some(Registration { hub: hub.clone(), token });
+        drop(registration);
+        if self.is_closed() {
+            self.deregister(&lease);
+        }
+        Ok(true)
+    }
+
+    fn deregister(&self, descriptor: &Descriptor) {
+        let registration = self.registration.lock().take();
+        self.registered_with.store(0, Ordering::Release);
+        if let Some(Registration { hub, token }) = registration {
+            hub.remove(token, descriptor);
+        }
+    }
+
+    /// Closes the socket: no further call, no further event; who waits is woken. The descriptor goes with the last
+    /// call that still uses it. `false`: it was closed before.
+    pub fn close(&self, stale: &mut Vec<T>) -> bool {
+        let Some(lease) = self.end(stale) else { return false };
+        drop(lease);
+        true
+    }
+
+    /// As `close`, but the descriptor lives on, as the caller's.
+    pub fn detach(&self, stale: &mut Vec<T>) -> Option<sys::RawDescriptor> {
+        let lease = self.end(stale)?;
+        lease.take().map(Descriptor::into_raw)
+    }
+
+    fn end(&self, stale: &mut Vec<T>) -> Option<Lease<'_, T>> {
+        let lease = self.lease()?;
+        if self.leases.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED != 0 {
+            return None;
+        }
+        self.deregister(&lease);
+        for waiter in [self.read.close(), self.write.close()].into_iter().flatten() {
+            Hub::wake(waiter.thread, waiter.epoch, stale);
+        }
+        Some(lease)
+    }
+
+    /// A fresh socket of the same kind behind this one, for an OS whose sockets do not survive a failed connect.
+    /// Bound to the same address; its options are the OS's defaults and no delay.
+    pub fn renew(&self) -> io::Result<()> {
+        let Some(lease) = self.lease() else { return Ok(()) };
+        let fresh = Descriptor::make(self.family.domain(), self.kind, self.protocol)?;
+        if self.kind == Type::STREAM && self.family != Family::Unix {
+            fresh.set_tcp_nodelay(true)?;
+        }
+        let bound = lease.with(Socket::local_addr)?;
+        if Address::from_os(&bound).is_some_and(|address| address != Address::any(self.family)) {
+            fresh.bind(&bound)?;
+        }
+        self.deregister(&lease);
+        lease.replace(&fresh)
+    }
+}
+
+impl<T> Drop for Source<T> {
+    fn drop(&mut self) {
+        drop(self.descriptor.take());
+    }
+}

@@ -1,0 +1,264 @@
+//! Windows. Only mio's own socket types register with its poll (AFD behind an IOCP), and a socket's events are armed
+//! anew only after a call that would block went through `try_io`. So each socket is a `mio::net::UdpSocket`, which
+//! serves any kind of socket here: mio looks at nothing but the handle.
+
+use std::ffi::OsStr;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::windows::io::{AsRawSocket, FromRawSocket, IntoRawSocket, RawSocket};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+use parking_lot::RwLock;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use windows_sys::Win32::Networking::WinSock as ws;
+
+pub type RawDescriptor = RawSocket;
+
+/// Events are armed by "would block" alone: every readiness is used up to that point.
+pub const SHORT_MEANS_DRAINED: bool = false;
+
+/// Winsock lets a socket whose connect failed connect again.
+pub const RECONNECTS: bool = true;
+
+pub const PEEK: i32 = ws::MSG_PEEK;
+
+pub const RAW: Type = Type::RAW;
+
+/// What a socket that something else made is. Winsock does not tell the address of an unbound socket, but its protocol.
+pub fn identify(socket: &Socket) -> io::Result<(Type, Domain, Option<Protocol>)> {
+    let mut info = std::mem::MaybeUninit::<ws::WSAPROTOCOL_INFOW>::zeroed();
+    let mut size = size_of::<ws::WSAPROTOCOL_INFOW>() as i32;
+    // SAFETY: the option's value is a WSAPROTOCOL_INFOW of that size, for which all zeroes is a value.
+    let info = unsafe {
+        let handle = socket.as_raw_socket() as ws::SOCKET;
+        let place = info.as_mut_ptr().cast();
+        if ws::getsockopt(handle, ws::SOL_SOCKET, ws::SO_PROTOCOL_INFOW, place, &raw mut size) != 0 {
+            return Err(last_error());
+        }
+        info.assume_init()
+    };
+    Ok((Type::from(info.iSocketType), Domain::from(info.iAddressFamily), Some(Protocol::from(info.iProtocol))))
+}
+
+pub fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+pub fn interface_index(_name: &str) -> Option<u32> {
+    // Windows writes scopes as numbers.
+    None
+}
+
+/// A path as the OS takes it: UTF-8 for unix sockets.
+pub fn os_str(name: &[u8]) -> io::Result<&OsStr> {
+    std::str::from_utf8(name).map(OsStr::new).map_err(|_| io::Error::from_raw_os_error(ws::WSAEINVAL))
+}
+
+pub fn unix_name(addr: &SockAddr) -> Box<[u8]> {
+    addr.as_pathname().map_or_else(Box::default, |path| path.as_os_str().as_encoded_bytes().into())
+}
+
+/// SO_REUSEADDR would let any program take the port: the opposite of what Unix means by it.
+pub fn listen_options(socket: &Socket) -> io::Result<()> {
+    exclusive(socket)
+}
+
+pub fn bind_options(socket: &Socket) -> io::Result<()> {
+    exclusive(socket)
+}
+
+fn exclusive(socket: &Socket) -> io::Result<()> {
+    if socket.reuse_address()? {
+        return Ok(()); // asked for by the user; the two exclude each other
+    }
+    let on: i32 = 1;
+    // SAFETY: the option's value is an int that outlives the call.
+    let failed = unsafe {
+        ws::setsockopt(
+            socket.as_raw_socket() as ws::SOCKET,
+            ws::SOL_SOCKET,
+            ws::SO_EXCLUSIVEADDRUSE,
+            (&raw const on).cast(),
+            size_of::<i32>() as i32,
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+fn last_error() -> io::Error {
+    // SAFETY: has no preconditions.
+    io::Error::from_raw_os_error(unsafe { ws::WSAGetLastError() })
+}
+
+pub fn is_connecting(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS))
+}
+
+pub fn is_transient_accept(error: &io::Error) -> bool {
+    const ERROR_NETNAME_DELETED: i32 = 64;
+    matches!(error.raw_os_error(), Some(ws::WSAECONNRESET | ws::WSAECONNABORTED | ws::WSAENETDOWN | ERROR_NETNAME_DELETED))
+}
+
+pub fn is_not_connected(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(ws::WSAENOTCONN | ws::WSAEINVAL))
+}
+
+pub fn poller_fd(_registry: &Registry) -> i64 {
+    // mio keeps the IOCP's handle to itself.
+    -1
+}
+
+/// A non-blocking, not inherited socket.
+#[derive(Debug)]
+pub struct Descriptor {
+    /// Written only to register, replace or close. Held shared across each call, which never blocks.
+    socket: RwLock<Option<UdpSocket>>,
+}
+
+fn wrap(socket: Socket) -> UdpSocket {
+    // SAFETY: the handle is an open socket that is ours; mio uses nothing of it that is peculiar to UDP.
+    UdpSocket::from_std(unsafe { std::net::UdpSocket::from_raw_socket(socket.into_raw_socket()) })
+}
+
+fn unwrap(socket: UdpSocket) -> Socket {
+    // SAFETY: the handle comes out of its owner and into the next.
+    unsafe { Socket::from_raw_socket(socket.into_raw_socket()) }
+}
+
+fn gone() -> io::Error {
+    io::Error::from_raw_os_error(ws::WSAENOTSOCK)
+}
+
+impl Descriptor {
+    pub fn new(socket: Socket) -> Descriptor {
+        Descriptor { socket: RwLock::new(Some(wrap(socket))) }
+    }
+
+    /// Takes over a socket that something else made.
+    ///
+    /// # Safety
+    /// `raw` is an open socket that nobody else closes.
+    pub unsafe fn adopt(raw: RawDescriptor) -> io::Result<Socket> {
+        // SAFETY: as the caller promises.
+        let socket = unsafe { Socket::from_raw_socket(raw) };
+        match socket.r#type().and_then(|_| socket.set_nonblocking(true)) {
+            Ok(()) => Ok(socket),
+            Err(error) => {
+                let _still_the_callers = socket.into_raw_socket();
+                Err(error)
+            }
+        }
+    }
+
+    pub fn make(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+        let socket = Socket::new(domain, kind, protocol)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    pub fn raw(&self) -> RawDescriptor {
+        self.socket.read().as_ref().map_or(ws::INVALID_SOCKET as RawSocket, AsRawSocket::as_raw_socket)
+    }
+
+    /// The calls that socket2 has.
+    pub fn with<R>(&self, call: impl FnOnce(&Socket) -> R) -> R {
+        // SAFETY: the handle is open while the caller holds a lease, and ManuallyDrop leaves it open.
+        let socket = ManuallyDrop::new(unsafe { Socket::from_raw_socket(self.raw()) });
+        call(&socket)
+    }
+
+    /// As `with`, for a call that says "would block": mio must see that answer to arm the socket's events again.
+    pub fn attempt<R>(&self, call: impl FnOnce(&Socket) -> io::Result<R>) -> io::Result<R> {
+        let guard = self.socket.read();
+        let Some(owner) = guard.as_ref() else { return Err(gone()) };
+        // SAFETY: the owner is held for the length of the call, and ManuallyDrop leaves it open.
+        let socket = ManuallyDrop::new(unsafe { Socket::from_raw_socket(owner.as_raw_socket()) });
+        owner.try_io(|| call(&socket))
+    }
+
+    /// # Safety
+    /// `data` is valid for writing `len` bytes.
+    pub unsafe fn recv(&self, data: *mut u8, len: usize, flags: i32) -> io::Result<usize> {
+        let len = len.min(i32::MAX as usize) as i32;
+        self.attempt(|socket| {
+            // SAFETY: as the caller promises.
+            let got = unsafe { ws::recv(socket.as_raw_socket() as ws::SOCKET, data, len, flags) };
+            if got < 0 { Err(last_error()) } else { Ok(got as usize) }
+        })
+    }
+
+    /// # Safety
+    /// `data` is valid for reading `len` bytes.
+    pub unsafe fn send(&self, data: *const u8, len: usize) -> io::Result<usize> {
+        let len = len.min(i32::MAX as usize) as i32;
+        self.attempt(|socket| {
+            // SAFETY: as the caller promises.
+            let sent = unsafe { ws::send(socket.as_raw_socket() as ws::SOCKET, data, len, 0) };
+            if sent < 0 { Err(last_error()) } else { Ok(sent as usize) }
+        })
+    }
+
+    /// One connection from the queue, non-blocking and not inherited, and its peer.
+    pub fn accept(&self) -> io::Result<(Socket, SockAddr)> {
+        let (socket, addr) = self.attempt(Socket::accept)?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, addr))
+    }
+
+    pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self.socket.write().as_mut() {
+            Some(socket) => registry.register(socket, token, Interest::READABLE | Interest::WRITABLE),
+            None => Err(gone()),
+        }
+    }
+
+    pub fn deregister(&self, registry: &Registry) -> io::Result<()> {
+        match self.socket.write().as_mut() {
+            Some(socket) => registry.deregister(socket),
+            None => Err(gone()),
+        }
+    }
+
+    /// Puts another socket behind this one. Registrations of the old one are gone.
+    pub fn replace(&self, other: &Socket) -> io::Result<()> {
+        *self.socket.write() = Some(wrap(other.try_clone()?));
+        Ok(())
+    }
+
+    /// Closes the socket, or leaves it to the caller. Once only.
+    pub fn take(&self) -> Option<Socket> {
+        self.socket.write().take().map(unwrap)
+    }
+
+    pub fn into_raw(socket: Socket) -> RawDescriptor {
+        socket.into_raw_socket()
+    }
+}
+
+/// A UDP socket connected to itself: `signal.set_wakeup_fd` takes sockets on Windows.
+#[derive(Debug)]
+pub struct SignalPipe {
+    socket: UdpSocket,
+}
+
+impl SignalPipe {
+    pub fn new(registry: &Registry, token: Token) -> io::Result<SignalPipe> {
+        let mut socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0).into())?;
+        socket.connect(socket.local_addr()?)?;
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        Ok(SignalPipe { socket })
+    }
+
+    pub fn write_end(&self) -> RawDescriptor {
+        self.socket.as_raw_socket()
+    }
+
+    pub fn drain(&self) {
+        let mut bytes = [0; 64];
+        while self.socket.recv(&mut bytes).is_ok() {}
+    }
+}
