@@ -190,10 +190,10 @@ class Thread(_sock.Task):
                 self._resumed = [value]
                 return
             self._suspended = None
-        if self._poller is _local.poller and _local.nested < _NESTING and wait.wake_here(value):
-            _turn(self)
-        else:
+        if self._poller is not _local.poller or _local.nested >= _NESTING:
             wait.wake(value)
+        elif wait.wake_here(value):
+            _turn(self)
 
     def __del__(self) -> None:
         coro = getattr(self, '_coro', None)

@@ -839,6 +839,18 @@ impl Wait {
         true
     }
 
+    /// Leaves the value for the waiter, who is given back, if there is one. `None`: the wait is over.
+    fn end(&self, value: Py<PyAny>) -> Option<Option<(Handle, u32)>> {
+        let mut slot = self.slot.lock();
+        if slot.over {
+            drop(slot); // before the value
+            return None;
+        }
+        slot.over = true;
+        slot.value = Some(value);
+        Some(slot.waiter.take())
+    }
+
     /// The value, if it has come. Otherwise none will any more.
     fn finish(&self, cancelled: bool) -> Option<Py<PyAny>> {
         let (waiter, value) = {
@@ -862,21 +874,18 @@ impl Wait {
     /// Ends the wait with a value. False: it is over already, and the value is dropped.
     #[pyo3(signature = (value=None))]
     fn wake(&self, py: Python<'_>, value: Option<Py<PyAny>>) -> bool {
-        let waiter = {
-            let mut slot = self.slot.lock();
-            if slot.over {
-                drop(slot);
-                return false;
-            }
-            slot.over = true;
-            slot.value = Some(value.unwrap_or_else(|| py.None()));
-            slot.waiter.take()
-        };
+        let Some(waiter) = self.end(value.unwrap_or_else(|| py.None())) else { return false };
         if let Some((task, epoch)) = waiter {
             let mut stale = Vec::new();
             Hub::wake(task, epoch, &mut stale);
         }
         true
+    }
+
+    /// As `wake`, but where the thread could be resumed it is not queued: True means that the caller does it, now.
+    fn wake_here(&self, value: Py<PyAny>) -> bool {
+        let waiter = self.end(value).flatten();
+        waiter.is_some_and(|(task, epoch)| task.get().wait().wake(epoch, Reason::Event))
     }
 
     /// What is waited for.

@@ -73,6 +73,13 @@ impl NewSocket {
     fn kind(&self) -> Option<&'static str> {
         self.0.lock().as_ref().map(|source| kind_name(source.kind))
     }
+
+    /// Leaves the OS socket, open, to whoever it was taken from.
+    fn forget(&self) {
+        if let Some(source) = self.0.lock().take() {
+            source.detach(&mut Vec::new());
+        }
+    }
 }
 
 fn kind_name(kind: Type) -> &'static str {

@@ -1,0 +1,331 @@
+"""Errors by one name on every OS.
+
+``_NAMES`` says which of the OS's symbols have which name; ``_NUMBERS`` says which numbers the symbols have elsewhere,
+so that the table can be tested on any OS; the running system's own numbers come from the ``errno`` module, except on
+Windows, where sockets report Winsock's and the system's error codes.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+import socket
+import sys
+from typing import Any
+
+
+class Error(OSError):
+    """A failure of the OS, of a peer or of a deadline; the base of all of them, and itself whatever has no name.
+
+    ``err``: the name, the same on every platform. ``errno``: the OS's number or None. ``sent``, ``received``: bytes
+    that had moved before. ``data``: what ``recvall`` had received. ``str()`` begins with ``err``.
+    """
+
+    err = 'other'
+    sent: int
+    received: int
+    data: bytes
+
+    def __init__(
+        self, message: str = '', *, errno: int | None = None, sent: int = 0, received: int = 0, data: bytes = b''
+    ) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.sent = sent
+        self.received = received
+        self.data = data
+
+    @property
+    def message(self) -> str:
+        """What was tried, on which address, and what happened: ``str()`` without the name."""
+        return str(self.args[0]) if self.args else ''
+
+    def __str__(self) -> str:
+        return f'{self.err}: {self.message}' if self.message else self.err
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**self.__dict__, 'errno': self.errno}
+        return type(self), self.args, state
+
+
+class AccessDenied(Error, PermissionError):
+    """access_denied: no rights for it, or a firewall forbids it."""
+
+    err = 'access_denied'
+
+
+class AddressAlreadyInUse(Error):
+    """address_already_in_use: another socket has this address."""
+
+    err = 'address_already_in_use'
+
+
+class AddressNotAvailable(Error):
+    """address_not_available: this host has no such address, or no free port."""
+
+    err = 'address_not_available'
+
+
+class ConnectionRefused(Error, ConnectionRefusedError):
+    """connection_refused: nobody listens there."""
+
+    err = 'connection_refused'
+
+
+class ConnectionReset(Error, ConnectionResetError):
+    """connection_reset: the peer reset the connection."""
+
+    err = 'connection_reset'
+
+
+class ConnectionAborted(Error, ConnectionAbortedError):
+    """connection_aborted: this host gave the connection up."""
+
+    err = 'connection_aborted'
+
+
+class BrokenPipe(Error, BrokenPipeError):
+    """broken_pipe: the connection no longer takes data."""
+
+    err = 'broken_pipe'
+
+
+class Timeout(Error, TimeoutError):
+    """timeout: ``expires`` passed, or the OS gave up waiting."""
+
+    err = 'timeout'
+
+
+class Closed(Error):
+    """closed: the socket was closed here, by us; of ``recvn``: the stream ended too early."""
+
+    err = 'closed'
+
+
+class NotConnected(Error):
+    """not_connected: the socket has no peer."""
+
+    err = 'not_connected'
+
+
+class AlreadyConnected(Error):
+    """already_connected: the socket has a peer already."""
+
+    err = 'already_connected'
+
+
+class NetworkUnreachable(Error):
+    """network_unreachable: no route to that network."""
+
+    err = 'network_unreachable'
+
+
+class HostUnreachable(Error):
+    """host_unreachable: no route to that host, or it is down."""
+
+    err = 'host_unreachable'
+
+
+class MessageTooLong(Error):
+    """message_too_long: more data than the buffer, the limit or the protocol takes."""
+
+    err = 'message_too_long'
+
+
+class TooManyOpenFiles(Error):
+    """too_many_open_files: the process or the system is out of descriptors."""
+
+    err = 'too_many_open_files'
+
+
+class NoBufferSpace(Error):
+    """no_buffer_space: the system is out of memory for it."""
+
+    err = 'no_buffer_space'
+
+
+class NotSupported(Error):
+    """not_supported: this OS, or this kind of socket, cannot do it."""
+
+    err = 'not_supported'
+
+
+class InvalidArgument(Error):
+    """invalid_argument: the OS does not take this value, or not in this state of the socket."""
+
+    err = 'invalid_argument'
+
+
+class HostNotFound(Error, socket.gaierror):
+    """host_not_found: no address is known for that name."""
+
+    err = 'host_not_found'
+
+
+class ServiceNotFound(Error, socket.gaierror):
+    """service_not_found: no port is known for that service name."""
+
+    err = 'service_not_found'
+
+
+class Busy(Error):
+    """busy: another thread waits in this direction of the socket."""
+
+    err = 'busy'
+
+
+class Cancelled(BaseException):
+    """Raised by ``Thread.cancel()`` where the thread waits. The socket it waited on stays open and whole."""
+
+
+_CLASSES: dict[str, type[Error]] = {
+    each.err: each
+    for each in (
+        Error,
+        AccessDenied,
+        AddressAlreadyInUse,
+        AddressNotAvailable,
+        ConnectionRefused,
+        ConnectionReset,
+        ConnectionAborted,
+        BrokenPipe,
+        Timeout,
+        Closed,
+        NotConnected,
+        AlreadyConnected,
+        NetworkUnreachable,
+        HostUnreachable,
+        MessageTooLong,
+        TooManyOpenFiles,
+        NoBufferSpace,
+        NotSupported,
+        InvalidArgument,
+        HostNotFound,
+        ServiceNotFound,
+        Busy,
+    )
+}
+
+__all__ = ['Cancelled', *(each.__name__ for each in _CLASSES.values())]  # noqa: PLE0604
+
+# What each name stands for: POSIX symbols (Winsock's are the same with WSA before them), and Windows' own.
+_NAMES = {
+    'access_denied': 'EACCES EPERM ERROR_ACCESS_DENIED',
+    'address_already_in_use': 'EADDRINUSE',
+    'address_not_available': 'EADDRNOTAVAIL',
+    'connection_refused': 'ECONNREFUSED ERROR_CONNECTION_REFUSED ERROR_PORT_UNREACHABLE',
+    'connection_reset': 'ECONNRESET ENETRESET ERROR_NETNAME_DELETED',
+    'connection_aborted': 'ECONNABORTED ERROR_CONNECTION_ABORTED',
+    'broken_pipe': 'EPIPE ESHUTDOWN ERROR_BROKEN_PIPE ERROR_NO_DATA',
+    'timeout': 'ETIMEDOUT ERROR_SEM_TIMEOUT',
+    'not_connected': 'ENOTCONN EDESTADDRREQ',
+    'already_connected': 'EISCONN',
+    'network_unreachable': 'ENETUNREACH ENETDOWN ENONET ERROR_NETWORK_UNREACHABLE',
+    'host_unreachable': 'EHOSTUNREACH EHOSTDOWN ERROR_HOST_UNREACHABLE',
+    'message_too_long': 'EMSGSIZE ERROR_MORE_DATA',
+    'too_many_open_files': 'EMFILE ENFILE ERROR_TOO_MANY_OPEN_FILES',
+    'no_buffer_space': 'ENOBUFS ENOMEM ERROR_NOT_ENOUGH_MEMORY ERROR_OUTOFMEMORY',
+    'not_supported': 'EOPNOTSUPP ENOTSUP EPROTONOSUPPORT ESOCKTNOSUPPORT EPFNOSUPPORT EAFNOSUPPORT ENOPROTOOPT '
+    'EPROTOTYPE ENOSYS ERROR_NOT_SUPPORTED',
+    'invalid_argument': 'EINVAL EFAULT EBADF ENOTSOCK EDOM ENAMETOOLONG ERROR_INVALID_PARAMETER ERROR_INVALID_HANDLE',
+}
+_BY_SYMBOL = {symbol: err for err, symbols in _NAMES.items() for symbol in symbols.split()}
+
+# fmt: off
+_BSD_NUMBERS = dict(
+    EPERM=1, EBADF=9, ENOMEM=12, EACCES=13, EFAULT=14, EINVAL=22, ENFILE=23, EMFILE=24, EPIPE=32, EDOM=33, ENOTSOCK=38,
+    EDESTADDRREQ=39, EMSGSIZE=40, EPROTOTYPE=41, ENOPROTOOPT=42, EPROTONOSUPPORT=43, ESOCKTNOSUPPORT=44, ENOTSUP=45,
+    EPFNOSUPPORT=46, EAFNOSUPPORT=47, EADDRINUSE=48, EADDRNOTAVAIL=49, ENETDOWN=50, ENETUNREACH=51, ENETRESET=52,
+    ECONNABORTED=53, ECONNRESET=54, ENOBUFS=55, EISCONN=56, ENOTCONN=57, ESHUTDOWN=58, ETIMEDOUT=60, ECONNREFUSED=61,
+    ENAMETOOLONG=63, EHOSTDOWN=64, EHOSTUNREACH=65, ENOSYS=78,
+)
+_NUMBERS = {
+    'linux': dict(
+        EPERM=1, EBADF=9, ENOMEM=12, EACCES=13, EFAULT=14, EINVAL=22, ENFILE=23, EMFILE=24, EPIPE=32, EDOM=33,
+        ENAMETOOLONG=36, ENOSYS=38, ENONET=64, ENOTSOCK=88, EDESTADDRREQ=89, EMSGSIZE=90, EPROTOTYPE=91,
+        ENOPROTOOPT=92, EPROTONOSUPPORT=93, ESOCKTNOSUPPORT=94, EOPNOTSUPP=95, EPFNOSUPPORT=96, EAFNOSUPPORT=97,
+        EADDRINUSE=98, EADDRNOTAVAIL=99, ENETDOWN=100, ENETUNREACH=101, ENETRESET=102, ECONNABORTED=103,
+        ECONNRESET=104, ENOBUFS=105, EISCONN=106, ENOTCONN=107, ESHUTDOWN=108, ETIMEDOUT=110, ECONNREFUSED=111,
+        EHOSTDOWN=112, EHOSTUNREACH=113,
+    ),
+    'darwin': {**_BSD_NUMBERS, 'EOPNOTSUPP': 102},
+    'win32': dict(
+        ERROR_TOO_MANY_OPEN_FILES=4, ERROR_ACCESS_DENIED=5, ERROR_INVALID_HANDLE=6, ERROR_NOT_ENOUGH_MEMORY=8,
+        ERROR_OUTOFMEMORY=14, ERROR_NOT_SUPPORTED=50, ERROR_NETNAME_DELETED=64, ERROR_INVALID_PARAMETER=87,
+        ERROR_BROKEN_PIPE=109, ERROR_SEM_TIMEOUT=121, ERROR_NO_DATA=232, ERROR_MORE_DATA=234,
+        ERROR_CONNECTION_REFUSED=1225, ERROR_NETWORK_UNREACHABLE=1231, ERROR_HOST_UNREACHABLE=1232,
+        ERROR_PORT_UNREACHABLE=1234, ERROR_CONNECTION_ABORTED=1236, EBADF=10009, EACCES=10013, EFAULT=10014,
+        EINVAL=10022, EMFILE=10024, ENOTSOCK=10038, EDESTADDRREQ=10039, EMSGSIZE=10040, EPROTOTYPE=10041,
+        ENOPROTOOPT=10042, EPROTONOSUPPORT=10043, ESOCKTNOSUPPORT=10044, EOPNOTSUPP=10045, EPFNOSUPPORT=10046,
+        EAFNOSUPPORT=10047, EADDRINUSE=10048, EADDRNOTAVAIL=10049, ENETDOWN=10050, ENETUNREACH=10051, ENETRESET=10052,
+        ECONNABORTED=10053, ECONNRESET=10054, ENOBUFS=10055, EISCONN=10056, ENOTCONN=10057, ESHUTDOWN=10058,
+        ETIMEDOUT=10060, ECONNREFUSED=10061, ENAMETOOLONG=10063, EHOSTDOWN=10064, EHOSTUNREACH=10065,
+    ),
+}
+# fmt: on
+
+# What may help, where the name alone does not say it.
+_HINTS = {
+    'access_denied': 'it needs rights that this process lacks (ports below 1024 do), or a firewall forbids it',
+    'address_already_in_use': 'another socket has this address; port 0 takes any free port',
+    'address_not_available': 'this host has no such address, or no port of it is free',
+    'too_many_open_files': 'close sockets, or raise the limit (ulimit -n)',
+}
+
+
+def _symbols(platform: str) -> dict[int, str]:
+    if platform == sys.platform != 'win32':
+        return _errno.errorcode
+    return {number: symbol for symbol, number in _NUMBERS.get(platform, _BSD_NUMBERS).items()}
+
+
+_HERE = _symbols(sys.platform)
+
+
+def normalize(number: int, platform: str = sys.platform) -> str:
+    """The name of an OS's error number; ``platform`` as in ``sys.platform``.
+
+    >>> normalize(111, 'linux'), normalize(61, 'darwin'), normalize(10061, 'win32')
+    ('connection_refused', 'connection_refused', 'connection_refused')
+    """
+    symbols = _HERE if platform == sys.platform else _symbols(platform)
+    return _BY_SYMBOL.get(symbols.get(number, ''), 'other')
+
+
+def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:
+    """The exception for an OS's error number; ``what`` says what was tried and on which address."""
+    err = normalize(number)
+    text = os.strerror(number)
+    message = f'{what}: {text} ({_HERE.get(number, number)})'
+    if err in _HINTS:
+        message += f': {_HINTS[err]}'
+    error = _CLASSES[err](message, errno=number, sent=sent, received=received, data=data)
+    error.strerror = text
+    return error
+
+
+def make(err: str, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:
+    """The exception of a name, where the OS had no part in it."""
+    return _CLASSES[err](what, sent=sent, received=received, data=data)
+
+
+_GAI = {
+    'host_not_found': 'EAI_NONAME EAI_NODATA EAI_ADDRFAMILY EAI_AGAIN EAI_FAIL',
+    'service_not_found': 'EAI_SERVICE',
+    'no_buffer_space': 'EAI_MEMORY',
+    'not_supported': 'EAI_FAMILY EAI_SOCKTYPE',
+    'invalid_argument': 'EAI_BADFLAGS',
+}
+_BY_GAI = {
+    getattr(socket, symbol): err for err, symbols in _GAI.items() for symbol in symbols.split() if hasattr(socket, symbol)
+}
+
+
+def from_gai(failed: OSError, what: str) -> Error:
+    """The exception for what ``getaddrinfo`` raised."""
+    number = failed.errno
+    if not isinstance(failed, socket.gaierror):
+        return from_os(number or 0, what)
+    error = _CLASSES[_BY_GAI.get(number or 0, 'other')](f'{what}: {failed.strerror or failed}', errno=number)
+    error.strerror = failed.strerror or ''
+    return error
