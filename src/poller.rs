@@ -163,11 +163,12 @@ impl<T: Thread> Hub<T> {
     }
 
     pub(crate) fn remove(&self, token: Token, descriptor: &Descriptor) {
+        // In a child the OS's poll is the parent's, and its OS threads, which are gone, may have held the locks.
         if !self.is_forked() {
             // Fails when the descriptor was closed behind our back: then the OS has dropped the registration itself.
             let _gone_already = descriptor.deregister(&self.registry);
+            self.forget(token);
         }
-        self.forget(token);
     }
 
     /// Ends a wait because something happened to its socket. A handle that is no longer needed goes to `stale`.
@@ -206,6 +207,9 @@ impl<T: Thread> Hub<T> {
 
     /// Every OS thread that polls looks at its reasons to stop.
     pub fn interrupt(&self) {
+        if self.is_forked() {
+            return;
+        }
         let turn = self.turn.lock();
         self.work.notify_all();
         self.call_back(turn);

@@ -46,7 +46,7 @@ class Poller(_sock.Poller):
     __slots__ = ('_failed', '_threads')
 
     _threads: set[weakref.ref[Thread]]
-    _failed: dict[int, Thread]
+    _failed: dict[int, weakref.ref[Thread]]
 
     def __new__(cls) -> Poller:
         self = super().__new__(cls)
@@ -80,6 +80,7 @@ def _after_fork_in_child() -> None:
     _local.poller = None
     _local.nested = 0
     _local.looping = False
+    _sock.enter(None)
 
 
 if hasattr(os, 'register_at_fork'):
@@ -95,44 +96,51 @@ def excepthook(thread: Thread, exc: BaseException) -> None:
 
 
 def _report(thread: Thread, exc: BaseException) -> None:
-    package = sys.modules.get('sock')
-    hook = getattr(package, 'excepthook', excepthook)
     try:
-        hook(thread, exc)
-    except BaseException as broken:
-        if isinstance(broken, (KeyboardInterrupt, SystemExit)):
-            raise
-        sys.unraisablehook(
-            _Unraisable((type(broken), broken, broken.__traceback__, 'Exception in sock.excepthook', hook))
-        )
+        sys.modules['sock'].excepthook(thread, exc)
+    except Exception as broken:
+        excepthook(thread, broken)
         excepthook(thread, exc)
-
-
-_Unraisable: Any = sys.UnraisableHookArgs if hasattr(sys, 'UnraisableHookArgs') else None
 
 
 class Thread(_sock.Task):
     """A coroutine that runs by itself: made by ``newthread``. Awaiting it gives its result or raises its exception."""
 
-    __slots__ = ('_agens', '_awaiting', '_context', '_coro', '_exc', '_poller', '_ref', '_result', '_resumed', '_suspended')
+    __slots__ = (
+        '_agens',
+        '_awaiting',
+        '_context',
+        '_coro',
+        '_exc',
+        '_onfinish',
+        '_poller',
+        '_ref',
+        '_result',
+        '_resumed',
+        '_suspended',
+    )
 
     _poller: Poller
     _coro: Coroutine[Any, Any, Any] | None
     _context: contextvars.Context
     _result: Any
     _exc: BaseException | None
-    _awaiting: list[Callable[[Thread], object]] | None
+    _awaiting: list[_sock.Wait] | None
+    _onfinish: list[Callable[[Thread], object]] | None
     _suspended: _sock.Wait | None
     _resumed: list[Any] | None
-    _agens: list[weakref.ref[AsyncGenerator[Any, Any]]] | None
+    #: Async generators that it began, and threads that close those it has dropped.
+    _agens: list[weakref.ref[AsyncGenerator[Any, Any]] | Thread] | None
     _ref: weakref.ref[Thread]
 
     def __new__(cls, poller: Poller, coro: Coroutine[Any, Any, Any], name: str | None) -> Thread:
-        self = super().__new__(cls, poller, coro.__name__ if name is None else name, name is not None)
+        label = getattr(coro, '__name__', 'thread') if name is None else name
+        self = super().__new__(cls, poller, label, name is not None)
         self._poller = poller
         self._coro = coro
         self._context = contextvars.copy_context()
-        self._result = self._exc = self._awaiting = self._suspended = self._resumed = self._agens = None
+        self._result = self._exc = self._awaiting = self._onfinish = None
+        self._suspended = self._resumed = self._agens = None
         self._ref = ref = weakref.ref(self)
         poller._threads.add(ref)
         return self
@@ -157,9 +165,7 @@ class Thread(_sock.Task):
         """Calls ``f(thread)`` when the thread ends; at once if it has ended."""
         with _ending:
             if not self.done:
-                if self._awaiting is None:
-                    self._awaiting = []
-                self._awaiting.append(f)
+                self._onfinish = [*(self._onfinish or ()), f]
                 return
         f(self)
 
@@ -169,8 +175,12 @@ class Thread(_sock.Task):
                 raise RuntimeError(f'thread {self.name!r} awaits itself: that would never end')
             if _sock.current() is None:
                 raise RuntimeError('a thread is awaited inside a sock thread: use sock.run(), or result() once it ended')
-            wait = _sock.Wait(f'thread {self.name}')
-            self.onfinish(lambda _: wait.wake())
+            wait = _sock.Wait(f'await thread {self.name}')
+            with _ending:
+                if self.done:
+                    wait.wake()
+                else:
+                    self._awaiting = [*(self._awaiting or ()), wait]
             yield from wait.__await__()
         return self.result()
 
@@ -203,11 +213,14 @@ class Thread(_sock.Task):
             self._poller._threads.discard(self._ref)
             self._finish()
             lost = RuntimeError(f'thread {self.name!r} can never be resumed: nothing refers to it any more')
+            outer = _sock.enter(None)
             try:
                 self._context.run(coro.close)
             except BaseException as exc:
                 exc.__context__ = None
                 lost.__cause__ = exc
+            finally:
+                _sock.leave(None, outer)
             _report(self, lost)
         elif (exc := getattr(self, '_exc', None)) is not None and self._poller._failed.pop(id(self), None):
             _report(self, exc)
@@ -253,34 +266,44 @@ def _step(thread: Thread) -> None:
 
 
 def _end(thread: Thread, result: Any, exc: BaseException | None) -> None:
-    if thread._agens and any(ref() is not None for ref in thread._agens):
-        agens, thread._agens = thread._agens, None
-        thread._coro = _close_agens(agens, result, exc)
+    if thread._agens and (unfinished := [agen for agen in thread._agens if _is_unfinished(agen)]):
+        thread._agens = None
+        thread._coro = _close_agens(unfinished, result, exc)
         _step(thread)
         return
     poller = thread._poller
     with _ending:
         thread._result, thread._exc, thread._coro = result, exc, None
-        told, thread._awaiting = thread._awaiting, None
+        awaiting, thread._awaiting = thread._awaiting, None
+        onfinish, thread._onfinish = thread._onfinish, None
         poller._threads.discard(thread._ref)
-        if exc is not None and not told and not isinstance(exc, _errors.Cancelled):
-            poller._failed[id(thread)] = thread
+        if exc is not None and not isinstance(exc, _errors.Cancelled):
+            poller._failed[id(thread)] = thread._ref
         thread._finish()
-    for tell in told or ():
+    for wait in awaiting or ():
+        if wait.wake():
+            # Whoever awaits it gets the exception.
+            poller._failed.pop(id(thread), None)
+    for f in onfinish or ():
         try:
-            tell(thread)
+            f(thread)
         except Exception as failed:
             _report(thread, failed)
 
 
+def _is_unfinished(agen: weakref.ref[AsyncGenerator[Any, Any]] | Thread) -> bool:
+    return not agen.done if isinstance(agen, Thread) else agen() is not None
+
+
 async def _close_agens(
-    refs: list[weakref.ref[AsyncGenerator[Any, Any]]], result: Any, exc: BaseException | None
+    agens: list[weakref.ref[AsyncGenerator[Any, Any]] | Thread], result: Any, exc: BaseException | None
 ) -> Any:
     """The end of a thread that left async generators half-way: their ``finally`` blocks run, with I/O in them."""
-    for ref in refs:
-        if (agen := ref()) is not None:
+    for each in agens:
+        closing = each if isinstance(each, Thread) else (agen := each()) and agen.aclose()
+        if closing is not None:
             try:
-                await agen.aclose()
+                await closing
             except Exception as failed:
                 _report(_current(), failed)
     if exc is not None:
@@ -295,14 +318,18 @@ def _current() -> Thread:
 
 
 def _agen_begins(agen: AsyncGenerator[Any, Any]) -> None:
-    if (current := _sock.current()) is not None:
-        assert isinstance(current, Thread)
-        refs = current._agens = [ref for ref in current._agens or () if ref() is not None]
-        refs.append(weakref.ref(agen))
+    if _sock.current() is not None:
+        current = _current()
+        current._agens = [each for each in current._agens or () if _is_unfinished(each)]
+        current._agens.append(weakref.ref(agen))
 
 
 def _agen_goes(agen: AsyncGenerator[Any, Any]) -> None:
-    newthread(agen.aclose(), name='aclose')  # type: ignore[arg-type]
+    """Nothing refers to the generator any more: its ``finally`` runs in a thread, which its own thread waits for."""
+    owner = _sock.current()
+    closer = newthread(_wrapped(agen.aclose()), name='aclose')
+    if isinstance(owner, Thread) and not closer.done:
+        owner._agens = [*(owner._agens or ()), closer]
 
 
 @contextlib.contextmanager
@@ -326,11 +353,9 @@ def newthread(func: Callable[..., Coroutine[Any, Any, Any]] | Coroutine[Any, Any
         raise TypeError('newthread takes arguments with a function, not with a coroutine')
     else:
         coro = func
-    if type(coro) is not CoroutineType:
-        if not (hasattr(coro, 'send') and hasattr(coro, 'throw')):
-            raise TypeError(f'newthread takes an async def function or a coroutine, not {func!r}')
-        if hasattr(coro, 'asend') or not hasattr(coro, '__name__'):
-            coro = _wrapped(coro)
+    if type(coro) is not CoroutineType and not isinstance(coro, Coroutine):
+        returned = f', which returned {type(coro).__name__}' if callable(func) else ''
+        raise TypeError(f'newthread takes an async def function or a coroutine, not {func!r}{returned}')
     if name is not None and not isinstance(name, str):
         coro.close()
         raise TypeError(f'name must be a str, not {type(name).__name__}')
@@ -386,8 +411,9 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
         try:
             for thread in turns:
                 _step(thread)  # type: ignore[arg-type]
+                # While the loop waits it holds on to no thread: one that failed is reported when nobody has it any more.
+                thread = None
         finally:
-            thread = None
             turns.close()
             _local.looping = False
     _report_failed(poller)
@@ -396,11 +422,11 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
 def _report_failed(poller: Poller) -> None:
     while poller._failed:
         try:
-            _, failed = poller._failed.popitem()
+            _, ref = poller._failed.popitem()
         except KeyError:
             return
-        assert failed._exc is not None
-        _report(failed, failed._exc)
+        if (failed := ref()) is not None and failed._exc is not None:
+            _report(failed, failed._exc)
 
 
 def _until(timeout: float | None) -> float | None:
@@ -445,74 +471,64 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
     before = set(poller._threads)
     all_turns = [_sock.Turns(poller) for _ in range(threads)]
-    main: Thread | None = None
-    helpers: list[threading_Thread] = []
+    helpers = [
+        threading.Thread(target=_help, args=(poller, turns), name=f'sock run {i}', daemon=True)
+        for i, turns in enumerate(all_turns[1:], 2)
+    ]
+
+    def ended(_: Thread) -> None:
+        for turns in all_turns:
+            turns.stop()
+
+    main = None
     try:
-        with _signals_wake(poller):
-            main = newthread(func, *args)
-            main.onfinish(lambda _: [turns.stop() for turns in all_turns])
-            helpers += [threading_Thread(target=_help, args=(poller, turns), daemon=True) for turns in all_turns[1:]]
+        main = newthread(func, *args)
+        main.onfinish(ended)
+        if not main.done:
             for helper in helpers:
                 helper.start()
-            if not main.done:
-                _drive(poller, all_turns[0])
+            _drive(poller, all_turns[0])
+        stopped = not main.done
     finally:
         for turns in all_turns:
             turns.stop()
         for helper in helpers:
-            helper.join()
+            if helper.ident is not None:
+                helper.join()
         _cancel_rest(poller, before)
-        _report_failed_but(poller, main)
-    if not main.done:
-        main.cancel()
-        raise RuntimeError('run() was stopped by stop() before its function ended')
+        poller._failed.pop(id(main), None)
+        _report_failed(poller)
+    if stopped:
+        raise RuntimeError('run() was ended by stop() before its function ended')
     return main.result()
 
 
-threading_Thread = threading.Thread
-
-
-def _help(poller: Poller, turns: _sock.Turns) -> None:
-    globals()['poller'](poller)
-    _drive(poller, turns)
-
-
-def _report_failed_but(poller: Poller, main: Thread | None) -> None:
-    if main is not None:
-        poller._failed.pop(id(main), None)
-    _report_failed(poller)
+def _help(poller_: Poller, turns: _sock.Turns) -> None:
+    poller(poller_)
+    _drive(poller_, turns)
 
 
 def _cancel_rest(poller: Poller, before: set[weakref.ref[Thread]]) -> None:
     """Cancels the threads that ``run`` leaves behind, and polls until they have ended, for 5 seconds at most."""
     until = clock() + 5
     while rest := [thread for ref in list(poller._threads - before) if (thread := ref()) is not None]:
-        for thread in rest:
-            thread.cancel()
+        turns = _sock.Turns(poller, until)
         left = len(rest)
+
+        def ended(_: Thread, turns: _sock.Turns = turns) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                turns.stop()
+
+        for thread in rest:
+            thread.onfinish(ended)
+            thread.cancel()
         del rest, thread
-        turns = _sock.Turns(poller, min(until, clock() + 0.1))
-        with contextlib.suppress(KeyboardInterrupt):
-            for each in _ends(poller, before, turns):
-                _step(each)
-            each = None
-        turns.close()
-        if clock() >= until:
+        _drive(poller, turns)
+        if turns.timed_out:
             print(f'sock.run: {left} threads did not end within 5 s of being cancelled', file=sys.stderr)
             return
-
-
-def _ends(poller: Poller, before: set[weakref.ref[Thread]], turns: _sock.Turns) -> Iterator[Any]:
-    with _signals_wake(poller), _asyncgen_hooks():
-        _local.looping = True
-        try:
-            for thread in turns:
-                yield thread
-                del thread
-                if poller._threads <= before:
-                    return
-        finally:
-            _local.looping = False
 
 
 def sleep(s: float) -> Any:
@@ -521,22 +537,7 @@ def sleep(s: float) -> Any:
         raise TypeError(f'sleep takes seconds, not {type(s).__name__}')
     if s != s:
         raise ValueError('sleep takes seconds, not nan')
-    return _sock.sleep_until(clock() + s) if s > 0 else _yield()
-
-
-async def _yield() -> None:
-    await _Yield()
-
-
-class _Yield:
-    """Lets the others run: a bare yield puts the thread at the end of the ready queue."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, None]:
-        if _sock.current() is None:
-            raise RuntimeError('sleep works only inside a sock thread: start one with sock.newthread() or sock.run()')
-        yield
+    return _sock.sleep_until(clock() + s if s > 0 else 0)
 
 
 sleep_until = _sock.sleep_until

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 from . import _addrinfo, _errors, _sock
-from ._addrinfo import AddrInfo
-
-Host: TypeAlias = 'str | bytes | bool | None | AddrInfo | _sock.SockAddr'
+from ._addrinfo import Host
 
 _PROTOCOLS = {
     0: None,
@@ -65,10 +63,13 @@ class Socket(_sock.Socket):
         return value
 
     def _one_address(self, host: Host, port: int | str, flags: str | Iterable[str]) -> _sock.SockAddr:
-        found = _addrinfo.numeric(host, port, self.type, self.family) or _addrinfo.addr(
-            host, port, self.type, self.family, None, flags
-        )
-        return found.addr
+        address = _addrinfo.addr(host, port, self.type, self.family, None, flags).addr
+        self._check_family(address)
+        return address
+
+    def _check_family(self, address: _sock.SockAddr) -> None:
+        if address.family != self.family:
+            raise ValueError(f'{address} is an {address.family} address, and the socket is of family {self.family}')
 
     async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
         """Connects to a host, trying each of its addresses in turn.
@@ -85,6 +86,8 @@ class Socket(_sock.Socket):
                 self.close()
                 raise
         addresses = found.addrs()
+        for address in addresses:
+            self._check_family(address)
         tried = []
         for last, address in enumerate(addresses, 1):
             try:
@@ -95,7 +98,8 @@ class Socket(_sock.Socket):
                 tried.append(f'{address} ({error.err})')
                 if last == len(addresses):
                     if len(tried) > 1:
-                        raise type(error)(f'{error}; tried {", ".join(tried)}', errno=error.errno) from None
+                        message = f'{error.message}; tried {", ".join(tried)}'
+                        raise type(error)(message, errno=error.errno) from None
                     raise
             self._reconnect()
         return None
@@ -113,12 +117,15 @@ class Socket(_sock.Socket):
         self.close()
 
     def __repr__(self) -> str:
+        name = f'sock.{type(self).__name__}'
         if self.closed:
-            return f'<sock.{type(self).__name__} closed>'
+            return f'<{name} closed>'
         local, remote = self.local_addr, self.remote_addr
         if remote is not None:
-            return f'<sock.{type(self).__name__} {local} -> {remote} connected>'
-        return f'<sock.{type(self).__name__} {local} bound>' if local else f'<sock.{type(self).__name__} unbound>'
+            return f'<{name} {local} -> {remote} connected>'
+        if local is not None:
+            return f'<{name} {local} {"listening" if self._listens else "bound"}>'
+        return f'<{name} unbound>'
 
 
 class TCP(Socket, _sock.Stream):

@@ -236,9 +236,14 @@ impl Op {
                 if wait.take_cancelled() {
                     return Err(error::cancelled(py));
                 }
-                if !wait.spend() && stage == Stage::New {
+                // A sleep into the past only lets others run.
+                let past = matches!(self.what, What::Sleep) && self.expires <= sys::now();
+                if stage == Stage::New && (past || !wait.spend()) {
                     self.next(Stage::Yielded);
                     return Ok(Step::Pending);
+                }
+                if past {
+                    return Ok(Step::Done(py.None()));
                 }
                 if let Some(direction) = self.what.direction() {
                     if self.source().direction(direction).claim().is_none() {

@@ -141,8 +141,13 @@ impl Turns {
             return Ok(None);
         }
         loop {
-            if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops {
+            if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
                 self.stopped.store(true, Ordering::Release);
+                return Ok(None);
+            }
+            // Also where there is always something to do; but never before what is ready has had its chance.
+            if self.until != NEVER && self.handed.load(Ordering::Relaxed) && self.hub.now() >= self.until {
+                self.timed_out.store(true, Ordering::Release);
                 return Ok(None);
             }
             if let Some(task) = self.hub.take() {

@@ -354,7 +354,12 @@ impl Socket {
         bound.map_err(|failed| error::os(py, &failed, &what, Moved::default()))
     }
 
-    /// The address of the OS's view: also of an unbound socket.
+    /// Whether it waits for connections.
+    #[getter]
+    fn _listens(&self) -> bool {
+        self.source.local.get().is_some() && self.source.peer.get().is_none()
+    }
+
     #[getter]
     fn _is_bound(&self) -> bool {
         self.local().is_some()

@@ -149,19 +149,25 @@ pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
     running(py)
 }
 
-/// Begins a turn of `task` inside whatever runs now, which comes back from it: give it to `leave`.
+/// Begins a turn of `task` inside whatever runs now, which comes back from it: give it to `leave`. None: what follows
+/// belongs to no thread.
 #[pyfunction]
-pub fn enter<'py>(py: Python<'py>, task: &Bound<'py, Task>) -> Option<Bound<'py, Task>> {
+#[pyo3(signature = (task))]
+pub fn enter<'py>(py: Python<'py>, task: Option<&Bound<'py, Task>>) -> Option<Bound<'py, Task>> {
     let outer = running(py);
-    task.get().wait.enter();
-    set_running(Some(task));
+    if let Some(task) = task {
+        task.get().wait.enter();
+    }
+    set_running(task);
     outer
 }
 
 /// Ends a turn that `enter` began.
 #[pyfunction]
 #[pyo3(signature = (task, outer))]
-pub fn leave(task: &Bound<'_, Task>, outer: Option<&Bound<'_, Task>>) {
-    end_turn(task);
+pub fn leave(task: Option<&Bound<'_, Task>>, outer: Option<&Bound<'_, Task>>) {
+    if let Some(task) = task {
+        end_turn(task);
+    }
     set_running(outer);
 }

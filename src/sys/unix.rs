@@ -183,7 +183,16 @@ impl Descriptor {
     pub unsafe fn send(&self, data: *const u8, len: usize) -> io::Result<usize> {
         // SAFETY: as the caller promises.
         let sent = unsafe { libc::send(self.raw(), data.cast(), len, SEND_FLAGS) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+        if sent >= 0 {
+            return Ok(sent as usize);
+        }
+        let error = io::Error::last_os_error();
+        // What macOS says while a connection is being torn down.
+        #[cfg(target_vendor = "apple")]
+        if error.raw_os_error() == Some(libc::EPROTOTYPE) {
+            return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
+        }
+        Err(error)
     }
 
     /// One connection from the queue, non-blocking and close-on-exec, and its peer.
