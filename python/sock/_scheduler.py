@@ -116,8 +116,6 @@ class Thread(_sock.Task):
         '_poller',
         '_ref',
         '_result',
-        '_resumed',
-        '_suspended',
     )
 
     _poller: Poller
@@ -127,8 +125,6 @@ class Thread(_sock.Task):
     _exc: BaseException | None
     _awaiting: list[_sock.Wait] | None
     _onfinish: list[Callable[[Thread], object]] | None
-    _suspended: _sock.Wait | None
-    _resumed: list[Any] | None
     #: Async generators that it began, and threads that close those it has dropped.
     _agens: list[weakref.ref[AsyncGenerator[Any, Any]] | Thread] | None
     _ref: weakref.ref[Thread]
@@ -139,8 +135,7 @@ class Thread(_sock.Task):
         self._poller = poller
         self._coro = coro
         self._context = contextvars.copy_context()
-        self._result = self._exc = self._awaiting = self._onfinish = None
-        self._suspended = self._resumed = self._agens = None
+        self._result = self._exc = self._awaiting = self._onfinish = self._agens = None
         self._ref = ref = weakref.ref(self)
         poller._threads.add(ref)
         return self
@@ -190,19 +185,10 @@ class Thread(_sock.Task):
         From another OS thread, or nested too deeply, it is queued instead. A resume that comes before the ``suspend()``
         is kept for it; RuntimeError when one is kept already, or the thread has ended.
         """
-        with _ending:
-            if self.done:
-                raise RuntimeError(f'thread {self.name!r} has ended: it cannot be resumed')
-            wait = self._suspended
-            if wait is None:
-                if self._resumed is not None:
-                    raise RuntimeError(f'thread {self.name!r} was resumed already, and has not suspended itself since')
-                self._resumed = [value]
-                return
-            self._suspended = None
-        if self._poller is not _local.poller or _local.nested >= _NESTING:
-            wait.wake(value)
-        elif wait.wake_here(value):
+        if self.done:
+            raise RuntimeError(f'thread {self.name!r} has ended: it cannot be resumed')
+        here = self._poller is _local.poller and _local.nested < _NESTING
+        if self._resume(value, here):
             _turn(self)
 
     def __del__(self) -> None:
@@ -543,20 +529,4 @@ def sleep(s: float) -> Any:
 sleep_until = _sock.sleep_until
 
 
-async def suspend() -> Any:
-    """Waits until somebody calls ``thread.resume(value)``, and returns the value."""
-    current = _sock.current()
-    if current is None:
-        raise RuntimeError('suspend works only inside a sock thread: start one with sock.newthread() or sock.run()')
-    assert isinstance(current, Thread)
-    with _ending:
-        kept, current._resumed = current._resumed, None
-        if kept is None:
-            wait = current._suspended = _sock.Wait('suspend')
-    if kept is not None:
-        return kept[0]
-    try:
-        return await wait
-    finally:
-        if current._suspended is wait:
-            current._suspended = None
+suspend = _sock.suspend

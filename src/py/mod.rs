@@ -21,7 +21,7 @@ mod _sock {
     #[pymodule_export]
     use super::address::SockAddr;
     #[pymodule_export]
-    use super::ops::{Wait, sleep_until};
+    use super::ops::{Wait, sleep_until, suspend};
     #[pymodule_export]
     use super::poller::{Poller, Turns, clock};
     #[pymodule_export]

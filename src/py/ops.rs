@@ -24,7 +24,7 @@ use super::address::SockAddr;
 use super::error::{self, Moved};
 use super::poller::{deadline, require_running};
 use super::socket::{NewSocket, Socket};
-use super::thread::Task;
+use super::thread::{Task, running};
 use super::{Handle, Hub, Source};
 use crate::address::Address;
 use crate::socket::{Direction, Waiter};
@@ -59,6 +59,8 @@ enum What {
     Sleep,
     /// Until `Wait.wake`.
     Wait,
+    /// Until `Thread.resume`.
+    Suspend,
 }
 
 struct Connect {
@@ -79,6 +81,7 @@ impl What {
             What::Writable => "writable",
             What::Sleep => "sleep",
             What::Wait => "wait",
+            What::Suspend => "suspend",
         }
     }
 
@@ -89,7 +92,7 @@ impl What {
                 Some(Direction::Read)
             }
             What::Send | What::Connect(_) | What::Writable => Some(Direction::Write),
-            What::Sleep | What::Wait => None,
+            What::Sleep | What::Wait | What::Suspend => None,
         }
     }
 }
@@ -110,8 +113,9 @@ enum Stage {
 struct Op {
     what: What,
     stage: AtomicU8,
-    /// The thread that waits.
-    task: Option<Handle>,
+    /// The thread that waits, to be compared with the one that runs. No reference: who wakes the thread keeps it, and
+    /// nothing else does, so that a thread that nobody can wake any more goes.
+    task: *const Task,
     /// The Socket or Wait; none for a sleep.
     object: Option<Py<PyAny>>,
     /// The pinned buffer; `obj` is null when there is none.
@@ -149,7 +153,7 @@ impl Op {
         Op {
             what,
             stage: AtomicU8::new(Stage::New as u8),
-            task: None,
+            task: ptr::null(),
             object: None,
             // SAFETY: a Py_buffer of zeroes is the documented empty one.
             buffer: unsafe { MaybeUninit::zeroed().assume_init() },
@@ -217,7 +221,7 @@ impl Op {
     /// What is tried and on which address: 'recv tcp 127.0.0.1:7000'.
     fn describe(&self, py: Python<'_>) -> String {
         match (&self.what, &self.object) {
-            (What::Sleep, _) => "sleep".to_owned(),
+            (What::Sleep | What::Suspend, _) => self.what.name().to_owned(),
             (What::Wait, Some(wait)) => wait
                 .bind(py)
                 .cast::<Wait>()
@@ -258,11 +262,12 @@ impl Op {
                 self.run_waiting(py, &task)
             }
             Stage::Parked => {
-                let Some(task) = self.task.take() else {
-                    return Err(PyRuntimeError::new_err("this operation was taken out of its wait"));
-                };
+                let task = require_running(py, self.what.name())?;
+                if !ptr::eq(self.task, task.get()) {
+                    self.withdraw(py);
+                    return Err(PyRuntimeError::new_err("this operation waits in another thread: await it in one"));
+                }
                 let reason = task.get().wait().reason();
-                let task = task.into_bound(py);
                 if let Some(direction) = self.what.direction() {
                     drop(self.source().direction(direction).unpark());
                     let result = match reason {
@@ -333,18 +338,31 @@ impl Op {
                 this.wait().unpark();
                 return false;
             }
-        } else if let Some(wait) = self.waited_for() {
-            if !wait.park(task, epoch) {
-                this.wait().unpark();
-                return false;
-            }
+        } else if self.waited_for().is_some_and(|wait| !wait.park(task, epoch))
+            || matches!(self.what, What::Suspend) && !this.suspend(epoch)
+        {
+            this.wait().unpark();
+            return false;
         }
         if earliest {
             this.hub().rearm();
         }
-        self.task = Some(task.clone().unbind());
+        self.task = this;
         self.next(Stage::Parked);
         true
+    }
+
+    /// Leaves a wait half-way: the coroutine was closed.
+    fn withdraw(&self, py: Python<'_>) {
+        if let Some(direction) = self.what.direction() {
+            drop(self.source().direction(direction).unpark());
+            self.source().direction(direction).release();
+        } else if let Some(wait) = self.waited_for() {
+            drop(wait.finish(true));
+        }
+        if let Some(task) = running(py).filter(|task| ptr::eq(self.task, task.get())) {
+            task.get().wait().unpark();
+        }
     }
 
     fn waited_for(&self) -> Option<&Wait> {
@@ -362,6 +380,10 @@ impl Op {
     }
 
     fn finish_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>, reason: Reason) -> PyResult<Step> {
+        if matches!(self.what, What::Suspend) {
+            let value = task.get().resumed(reason == Reason::Cancelled);
+            return value.map(Step::Done).ok_or_else(|| error::cancelled(py));
+        }
         let Some(wait) = self.waited_for() else {
             return match reason {
                 Reason::Cancelled => Err(error::cancelled(py)),
@@ -460,7 +482,7 @@ impl Op {
             },
             What::Readable => peek(lease).map(|ready| Ok(if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock })),
             What::Writable => Ok(Ok(Attempt::Done(py.None()))),
-            What::Sleep | What::Wait => Ok(Ok(Attempt::WouldBlock)),
+            What::Sleep | What::Wait | What::Suspend => Ok(Ok(Attempt::WouldBlock)),
         };
         match result {
             Ok(attempt) => attempt,
@@ -814,6 +836,12 @@ pub fn sleep_until<'py>(py: Python<'py>, t: &Bound<'py, PyAny>) -> PyResult<Boun
     object(py, op)
 }
 
+/// Waits until somebody calls `thread.resume(value)`, and returns the value.
+#[pyfunction]
+pub fn suspend(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    object(py, Op::new(What::Suspend))
+}
+
 /// What a thread waits for that is no socket: awaited once, woken once, from any OS thread, in any order.
 #[pyclass(frozen, module = "sock._sock")]
 pub struct Wait {
@@ -885,12 +913,6 @@ impl Wait {
             Hub::wake(task, epoch, &mut stale);
         }
         true
-    }
-
-    /// As `wake`, but where the thread could be resumed it is not queued: True means that the caller does it, now.
-    fn wake_here(&self, value: Py<PyAny>) -> bool {
-        let waiter = self.end(value).flatten();
-        waiter.is_some_and(|(task, epoch)| task.get().wait().wake(epoch, Reason::Event))
     }
 
     /// What is waited for.
@@ -1008,12 +1030,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             never_awaited(py, op);
         }
         if stage == Stage::Parked as u8 {
-            if let Some(direction) = op.what.direction() {
-                drop(op.source().direction(direction).unpark());
-                op.source().direction(direction).release();
-            } else if let Some(wait) = op.waited_for() {
-                drop(wait.finish(true));
-            }
+            op.withdraw(py);
         }
         op.unpin();
         ptr::drop_in_place(op);

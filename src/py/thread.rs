@@ -11,7 +11,7 @@ use pyo3::types::PyString;
 use super::poller::Poller;
 use super::{Handle, Hub};
 use crate::poller::Thread;
-use crate::wait::Wait;
+use crate::wait::{Reason, Wait};
 
 thread_local! {
     /// The thread that runs on this OS thread. Whoever set it holds a reference until it is set back.
@@ -30,6 +30,17 @@ pub struct Task {
     /// The label is the whole name; else the id follows.
     named: bool,
     done: AtomicBool,
+    /// Nothing is dropped under this lock.
+    resume: parking_lot::Mutex<Resume>,
+}
+
+/// `suspend()` and `resume()`.
+#[derive(Default)]
+struct Resume {
+    /// What `resume` brought, until `suspend` takes it.
+    value: Option<Py<PyAny>>,
+    /// The wait of the `suspend()` that has not been resumed.
+    suspended: Option<u32>,
 }
 
 impl Thread for Handle {
@@ -60,6 +71,21 @@ impl Task {
 
     pub fn is_named(&self) -> bool {
         self.named
+    }
+
+    /// The wait `epoch` is a `suspend()`. `false`: it has been resumed already.
+    pub fn suspend(&self, epoch: u32) -> bool {
+        let mut resume = self.resume.lock();
+        let waits = resume.value.is_none();
+        resume.suspended = waits.then_some(epoch);
+        waits
+    }
+
+    /// The end of a `suspend()`: what it was resumed with. A cancelled one leaves that for the next.
+    pub fn resumed(&self, cancelled: bool) -> Option<Py<PyAny>> {
+        let mut resume = self.resume.lock();
+        resume.suspended = None;
+        if cancelled { None } else { resume.value.take() }
     }
 
     pub fn full_name(&self, py: Python<'_>) -> String {
@@ -99,7 +125,7 @@ impl Task {
         }
         hub.live.fetch_add(1, Ordering::AcqRel);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        Ok(Task { wait: Wait::new(), hub, id, label, named, done: AtomicBool::new(false) })
+        Ok(Task { wait: Wait::new(), hub, id, label, named, done: AtomicBool::new(false), resume: parking_lot::Mutex::default() })
     }
 
     #[getter]
@@ -119,6 +145,29 @@ impl Task {
         if this.wait.cancel() {
             this.hub.push(slf.clone().unbind());
         }
+    }
+
+    /// Ends the `suspend()`, or the next one, with a value. True: the caller runs the thread, now, as `here` promised;
+    /// otherwise it is queued.
+    fn _resume(slf: &Bound<'_, Self>, value: Py<PyAny>, here: bool) -> PyResult<bool> {
+        let this = slf.get();
+        let epoch = {
+            let mut resume = this.resume.lock();
+            if resume.value.is_some() {
+                drop(resume);
+                return Err(PyRuntimeError::new_err(format!(
+                    "thread '{}' was resumed already, and has not suspended itself since",
+                    this.full_name(slf.py())
+                )));
+            }
+            resume.value = Some(value);
+            resume.suspended.take()
+        };
+        let runs = epoch.is_some_and(|epoch| this.wait.wake(epoch, Reason::Event));
+        if runs && !here {
+            this.hub.push(slf.clone().unbind());
+        }
+        Ok(runs && here)
     }
 
     /// The thread has ended.
