@@ -1,17 +1,40 @@
 """Coroutine sockets: TCP in straight-line code, a deadline on every wait, one poller for many OS threads.
 
-    import sock
+import sock
 
-    async def serve(conn):
-        buf = bytearray(65536)
-        with conn:
-            while n := await conn.recv(buf):
-                await conn.send(buf, n)
+async def serve(conn):
+    buf = bytearray(65536)
+    with conn:
+        while n := await conn.recv(buf):
+            await conn.send(buf, n)
 """
 
 from ._addrinfo import AddrInfo, addr, resolve
-from ._errors import *  # noqa: F403
-from ._errors import __all__ as _error_names
+from ._errors import (
+    AccessDenied,
+    AddressAlreadyInUse,
+    AddressNotAvailable,
+    AlreadyConnected,
+    BrokenPipe,
+    Busy,
+    Cancelled,
+    Closed,
+    ConnectionAborted,
+    ConnectionRefused,
+    ConnectionReset,
+    Error,
+    HostNotFound,
+    HostUnreachable,
+    InvalidArgument,
+    MessageTooLong,
+    NetworkUnreachable,
+    NoBufferSpace,
+    NotConnected,
+    NotSupported,
+    ServiceNotFound,
+    Timeout,
+    TooManyOpenFiles,
+)
 from ._scheduler import (
     Poller,
     Thread,
@@ -34,12 +57,35 @@ from ._sockets import TCP, fromfd, fromsocket, options, tcp
 
 __version__ = '0.1.0'
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     'TCP',
+    'AccessDenied',
     'AddrInfo',
+    'AddressAlreadyInUse',
+    'AddressNotAvailable',
+    'AlreadyConnected',
+    'BrokenPipe',
+    'Busy',
+    'Cancelled',
+    'Closed',
+    'ConnectionAborted',
+    'ConnectionRefused',
+    'ConnectionReset',
+    'Error',
+    'HostNotFound',
+    'HostUnreachable',
+    'InvalidArgument',
+    'MessageTooLong',
+    'NetworkUnreachable',
+    'NoBufferSpace',
+    'NotConnected',
+    'NotSupported',
     'Poller',
+    'ServiceNotFound',
     'SockAddr',
     'Thread',
+    'Timeout',
+    'TooManyOpenFiles',
     'addr',
     'clock',
     'excepthook',
@@ -59,5 +105,4 @@ __all__ = [  # noqa: PLE0604
     'tcp',
     'thread',
     'threads',
-    *_error_names,
 ]

@@ -12,8 +12,6 @@ from . import _errors
 from ._sock import SockAddr
 from ._workers import Workers
 
-Host: TypeAlias = 'str | bytes | os.PathLike[str] | bool | AddrInfo | SockAddr'
-
 FAMILIES = {
     'inet': socket.AF_INET,
     'inet6': socket.AF_INET6,
@@ -64,7 +62,12 @@ class AddrInfo:
     name: str | None
 
     def __init__(
-        self, addrs: Iterable[SockAddr], type: str, family: str | None, protocol: str | None = None, name: str | None = None
+        self,
+        addrs: Iterable[SockAddr],
+        type: str,
+        family: str | None,
+        protocol: str | None = None,
+        name: str | None = None,
     ) -> None:
         self._addrs = list(addrs)
         self._at = 0
@@ -110,6 +113,9 @@ class AddrInfo:
 
     def __repr__(self) -> str:
         return f'<sock.AddrInfo {self.type} {", ".join(map(str, self._addrs)) or "freed"}>'
+
+
+Host: TypeAlias = str | bytes | os.PathLike[str] | bool | AddrInfo | SockAddr
 
 
 def one_of(value: object, known: Iterable[str], what: str) -> str:
@@ -225,7 +231,9 @@ def _checked(
     return numeric(host, port, socket_type, family, protocol), number
 
 
-def _look_up(host: Host, port: int | str, socket_type: str, family: str | None, protocol: str | None, flags: int) -> AddrInfo:
+def _look_up(
+    host: Host, port: int | str, socket_type: str, family: str | None, protocol: str | None, flags: int
+) -> AddrInfo:
     """Asks the OS; blocks."""
     what = f'look up {host!r}, port {port!r}'
     name = _check_host(host, family)
@@ -258,9 +266,9 @@ def _look_up(host: Host, port: int | str, socket_type: str, family: str | None, 
         raise error from None
     names = {constant: each for each, constant in FAMILIES.items()}
     addrs = [
-        SockAddr(names[answer[0]], answer[4][0].partition('%')[0] if isinstance(answer[4][0], str) else '', *answer[4][1:])
-        for answer in answers
-        if answer[0] in names
+        SockAddr(names[found], str(host).partition('%')[0], *rest)
+        for found, _, _, _, (host, *rest) in answers
+        if found in names
     ]
     if not addrs:
         raise _errors.make('host_not_found', f'{what}: no address of the families that sock knows')

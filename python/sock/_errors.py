@@ -11,7 +11,34 @@ import errno as _errno
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+__all__ = [
+    'AccessDenied',
+    'AddressAlreadyInUse',
+    'AddressNotAvailable',
+    'AlreadyConnected',
+    'BrokenPipe',
+    'Busy',
+    'Cancelled',
+    'Closed',
+    'ConnectionAborted',
+    'ConnectionRefused',
+    'ConnectionReset',
+    'Error',
+    'HostNotFound',
+    'HostUnreachable',
+    'InvalidArgument',
+    'MessageTooLong',
+    'NetworkUnreachable',
+    'NoBufferSpace',
+    'NotConnected',
+    'NotSupported',
+    'ServiceNotFound',
+    'Timeout',
+    'TooManyOpenFiles',
+]
 
 
 class Error(OSError):
@@ -206,8 +233,6 @@ _CLASSES: dict[str, type[Error]] = {
     )
 }
 
-__all__ = ['Cancelled', *(each.__name__ for each in _CLASSES.values())]  # noqa: PLE0604
-
 # What each name stands for: POSIX symbols (Winsock's are the same with WSA before them), and Windows' own.
 _NAMES = {
     'access_denied': 'EACCES EPERM ERROR_ACCESS_DENIED',
@@ -273,7 +298,7 @@ _HINTS = {
 }
 
 
-def _symbols(platform: str) -> dict[int, str]:
+def _symbols(platform: str) -> Mapping[int, str]:
     if platform == sys.platform != 'win32':
         return _errno.errorcode
     return {number: symbol for symbol, number in _NUMBERS.get(platform, _BSD_NUMBERS).items()}
@@ -317,7 +342,10 @@ _GAI = {
     'invalid_argument': 'EAI_BADFLAGS',
 }
 _BY_GAI = {
-    getattr(socket, symbol): err for err, symbols in _GAI.items() for symbol in symbols.split() if hasattr(socket, symbol)
+    getattr(socket, symbol): err
+    for err, symbols in _GAI.items()
+    for symbol in symbols.split()
+    if hasattr(socket, symbol)
 }
 
 

@@ -169,7 +169,9 @@ class Thread(_sock.Task):
             if _sock.current() is self:
                 raise RuntimeError(f'thread {self.name!r} awaits itself: that would never end')
             if _sock.current() is None:
-                raise RuntimeError('a thread is awaited inside a sock thread: use sock.run(), or result() once it ended')
+                raise RuntimeError(
+                    'a thread is awaited inside a sock thread: use sock.run(), or result() once it ended'
+                )
             wait = _sock.Wait(f'await thread {self.name}')
             with _ending:
                 if self.done:
@@ -208,8 +210,10 @@ class Thread(_sock.Task):
             finally:
                 _sock.leave(None, outer)
             _report(self, lost)
-        elif (exc := getattr(self, '_exc', None)) is not None and self._poller._failed.pop(id(self), None):
-            _report(self, exc)
+        elif (failed := getattr(self, '_exc', None)) is not None and self._poller._failed.pop(
+            id(self), None
+        ) is not None:
+            _report(self, failed)
 
 
 #: Guards who is told of a thread's end and what a thread is suspended on; held for a few lines, no user code under it.
@@ -286,12 +290,13 @@ async def _close_agens(
 ) -> Any:
     """The end of a thread that left async generators half-way: their ``finally`` blocks run, with I/O in them."""
     for each in agens:
-        closing = each if isinstance(each, Thread) else (agen := each()) and agen.aclose()
-        if closing is not None:
-            try:
-                await closing
-            except Exception as failed:
-                _report(_current(), failed)
+        try:
+            if isinstance(each, Thread):
+                await each
+            elif (agen := each()) is not None:
+                await agen.aclose()
+        except Exception as failed:
+            _report(_current(), failed)
     if exc is not None:
         raise exc
     return result
@@ -328,7 +333,9 @@ def _asyncgen_hooks() -> Iterator[None]:
         sys.set_asyncgen_hooks(*old)
 
 
-def newthread(func: Callable[..., Coroutine[Any, Any, Any]] | Coroutine[Any, Any, Any], *args: Any, name: str | None = None) -> Thread:
+def newthread(
+    func: Callable[..., Coroutine[Any, Any, Any]] | Coroutine[Any, Any, Any], *args: Any, name: str | None = None
+) -> Thread:
     """Starts a thread: runs ``func(*args)``, an ``async def`` function or a coroutine, at once, up to its first wait.
 
     Callable from anywhere: plain code, a thread, any OS thread; it belongs to the calling OS thread's poller.
@@ -397,8 +404,8 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
         try:
             for thread in turns:
                 _step(thread)  # type: ignore[arg-type]
-                # While the loop waits it holds on to no thread: one that failed is reported when nobody has it any more.
-                thread = None
+                # The loop holds on to no thread while it waits: one that failed is reported when nobody has it.
+                del thread
         finally:
             turns.close()
             _local.looping = False
@@ -443,7 +450,7 @@ def start(timeout: float | None = None) -> bool:
 
 
 def stop() -> None:
-    """Ends ``start()`` after the turn that runs. Callable from any thread, OS thread (for its poller) or signal handler."""
+    """Ends ``start()`` after the turn that runs. From any thread, signal handler or OS thread, for its poller."""
     poller().stop()
 
 

@@ -25,7 +25,9 @@ _PROTOCOLS = {
 
 def _unknown_option(name: str) -> Exception:
     if name in _sock.option_names():
-        return _errors.make('not_supported', f'option {name}: this OS does not have it; sock.options() lists what it has')
+        return _errors.make(
+            'not_supported', f'option {name}: this OS does not have it; sock.options() lists what it has'
+        )
     from difflib import get_close_matches
 
     near = get_close_matches(name, _sock.option_names(), 3)
@@ -74,9 +76,9 @@ class Socket(_sock.Socket):
     async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
         """Connects to a host, trying each of its addresses in turn.
 
-        ``expires`` is a ``sock.clock()`` value for all of it, the look-up included: when it passes, the socket is closed
-        and ``Timeout`` raised. If all addresses fail, the last error comes out, with all that were tried in its message.
-        connect(2).
+        ``expires`` is a ``sock.clock()`` value for all of it, the look-up included: when it passes, the socket is
+        closed and ``Timeout`` raised. If all addresses fail, the last error comes out, with all that were tried in
+        its message. connect(2).
         """
         found = _addrinfo.numeric(host, port, self.type, self.family)
         if found is None:
@@ -184,5 +186,3 @@ def fromsocket(s: socket.socket) -> TCP:
 def options() -> dict[str, tuple[str, bool, bool]]:
     """The socket options of this OS: name -> (type, readable, writable)."""
     return _sock.options()
-
-

@@ -1,4 +1,4 @@
-"""OS threads for calls that block, such as look-ups. Daemons, so that none of them ever delays the interpreter's exit."""
+"""OS threads for calls that block, such as look-ups. Daemons, so that none of them ever delays the exit."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ class Workers:
                     self._alive -= 1
                     return
                 wait, func, args = self._jobs.popleft()
+            outcome: tuple[Any, BaseException | None]
             try:
                 outcome = func(*args), None
             except BaseException as failed:
