@@ -30,6 +30,15 @@ pub trait Thread: Sized {
     fn hub(&self) -> &Arc<Hub<Self>>;
 }
 
+/// In a child process: a lock that is held is held by an OS thread that exists in the parent alone.
+pub(crate) fn seize<V>(mutex: &Mutex<V>) -> crate::sync::MutexGuard<'_, V> {
+    mutex.try_lock().unwrap_or_else(|| {
+        // SAFETY: the only OS thread of this process is here, and does not hold it, since nothing forks under a lock.
+        unsafe { mutex.force_unlock() };
+        mutex.lock()
+    })
+}
+
 const WAKER: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
 
@@ -136,9 +145,13 @@ impl<T: Thread> Hub<T> {
         self.forked.load(Ordering::Acquire)
     }
 
-    /// In a child process: leave the OS's poll alone, it is the parent's.
+    /// In a child process: the OS's poll is the parent's and is left alone; the sockets are free for another hub.
     pub fn set_forked(&self) {
         self.forked.store(true, Ordering::Release);
+        let sources = std::mem::take(&mut seize(&self.sources).slab);
+        for (_, (_, source)) in &sources {
+            source.set_forked();
+        }
     }
 
     pub(crate) fn add(&self, source: Arc<Source<T>>) -> Token {

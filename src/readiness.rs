@@ -7,6 +7,7 @@
 //! - a late clear never wipes a newer event;
 //! - the waiter is taken out by exactly one side: the event, the closing, or the operation itself.
 
+use crate::poller::seize;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 const READY: u64 = 1;
@@ -118,6 +119,12 @@ impl<W> Readiness<W> {
                 Err(other) => now = other,
             }
         }
+    }
+
+    /// In a child process: as new. Returns who waited in the parent.
+    pub(crate) fn reset(&self) -> Option<W> {
+        self.word.store(READY, Ordering::Release);
+        seize(&self.waiter).take()
     }
 
     /// The socket is closed. Returns who waited.

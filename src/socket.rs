@@ -12,7 +12,7 @@ use mio::Token;
 use socket2::{Protocol, Socket, Type};
 
 use crate::address::{Address, Family};
-use crate::poller::{Hub, Thread};
+use crate::poller::{Hub, Thread, seize};
 use crate::readiness::Readiness;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::sys::{self, Descriptor};
@@ -136,7 +136,7 @@ impl<T: Thread> Source<T> {
         let mut registration = self.registration.lock();
         if let Some(old) = registration.as_ref() {
             let waits = |r: &Readiness<Waiter<T>>| r.with_waiter(|_| ()).is_some();
-            if (waits(&self.read) || waits(&self.write)) && !old.hub.is_forked() {
+            if waits(&self.read) || waits(&self.write) {
                 return Ok(false);
             }
             self.registered_with.store(0, Ordering::Release);
@@ -155,6 +155,16 @@ impl<T: Thread> Source<T> {
             self.deregister(&lease);
         }
         Ok(true)
+    }
+
+    /// In a child process: nobody uses this socket yet, and no hub has it. The threads that did are the parent's, and
+    /// are not even dropped: nothing of theirs may run here.
+    pub(crate) fn set_forked(&self) {
+        for direction in [&self.read, &self.write] {
+            std::mem::forget(direction.reset());
+        }
+        self.registered_with.store(0, Ordering::Release);
+        std::mem::forget(seize(&self.registration).take());
     }
 
     fn deregister(&self, descriptor: &Descriptor) {

@@ -62,7 +62,7 @@ def poller(p: Poller | None = None) -> Poller:
     if p is not None:
         if not isinstance(p, Poller):
             raise TypeError(f'poller takes a sock.Poller, not {type(p).__name__}')
-        if _local.looping:
+        if _local.looping or _local.nested:
             raise RuntimeError('this OS thread polls its poller now: set another one before start() or run()')
         _local.poller = p
         return p
@@ -255,6 +255,10 @@ def _step(thread: Thread) -> None:
             raise
 
 
+#: Ends of threads that nobody need be told of: what was asked for, and what comes out of the loop anyway.
+_SILENT = (_errors.Cancelled, KeyboardInterrupt, SystemExit)
+
+
 def _end(thread: Thread, result: Any, exc: BaseException | None) -> None:
     if thread._agens and (unfinished := [agen for agen in thread._agens if _is_unfinished(agen)]):
         thread._agens = None
@@ -267,7 +271,7 @@ def _end(thread: Thread, result: Any, exc: BaseException | None) -> None:
         awaiting, thread._awaiting = thread._awaiting, None
         onfinish, thread._onfinish = thread._onfinish, None
         poller._threads.discard(thread._ref)
-        if exc is not None and not isinstance(exc, _errors.Cancelled):
+        if exc is not None and not isinstance(exc, _SILENT):
             poller._failed[id(thread)] = thread._ref
         thread._finish()
     for wait in awaiting or ():

@@ -1,0 +1,1093 @@
+"""Threads: starting, ending, awaiting, cancelling, suspending, and the loops that run them."""
+
+import asyncio
+import contextvars
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+import sock
+from sock import _scheduler
+
+
+async def value(result):
+    return result
+
+
+async def raises(exc):
+    raise exc
+
+
+def test_newthread_runs_at_once_up_to_its_first_wait():
+    steps = []
+
+    async def func():
+        steps.append('first')
+        await sock.sleep(0)
+        steps.append('second')
+
+    thread = sock.newthread(func)
+    assert steps == ['first']
+    assert not thread.done
+    assert sock.start() is True
+    assert steps == ['first', 'second']
+    assert thread.done
+
+
+def test_newthread_inside_a_thread_comes_back_to_it_at_the_first_wait():
+    steps = []
+
+    async def inner():
+        steps.append('inner')
+        await sock.sleep(0)
+        steps.append('inner again')
+
+    async def outer():
+        thread = sock.newthread(inner)
+        assert sock.thread().name.startswith('outer')
+        steps.append('outer')
+        await thread
+
+    sock.run(outer)
+    assert steps == ['inner', 'outer', 'inner again']
+
+
+def test_newthread_passes_arguments_and_takes_a_coroutine():
+    assert sock.newthread(value, 7).result() == 7
+    assert sock.newthread(value(8)).result() == 8
+
+
+def test_newthread_names_threads():
+    assert sock.newthread(value, 1, name='this').name == 'this'
+    first, second = sock.newthread(value, 1), sock.newthread(value, 1)
+    assert first.name.startswith('value-')
+    assert first.name != second.name
+    assert repr(first) == f'<sock.Thread {first.name!r} done>'
+
+
+@pytest.mark.parametrize(
+    ('func', 'args', 'says'),
+    [
+        (lambda: 5, (), 'which returned int'),
+        (5, (), 'not 5'),
+        (print, (), 'which returned NoneType'),
+    ],
+)
+def test_newthread_of_no_coroutine_is_a_type_error(func, args, says):
+    with pytest.raises(TypeError, match='async def function or a coroutine') as caught:
+        sock.newthread(func, *args)
+    assert says in str(caught.value)
+
+
+def test_newthread_of_an_async_generator_is_a_type_error():
+    async def generator():
+        yield
+
+    with pytest.raises(TypeError, match='which returned async_generator'):
+        sock.newthread(generator)
+
+
+def test_newthread_with_a_coroutine_and_arguments_is_a_type_error():
+    coro = value(1)
+    with pytest.raises(TypeError, match='arguments with a function'):
+        sock.newthread(coro, 2)
+    coro.close()
+
+
+def test_newthread_with_a_wrong_name_is_a_type_error_and_leaves_nothing():
+    with pytest.raises(TypeError, match='name must be a str, not int'):
+        sock.newthread(value, 1, name=5)
+
+
+def test_newthread_nests_deeper_than_the_recursion_limit():
+    reached = []
+
+    async def nest(depth):
+        reached.append(depth)
+        if depth:
+            await sock.newthread(nest, depth - 1)
+
+    limit = sys.getrecursionlimit()
+    sock.run(nest, 5000)
+    assert reached[-1] == 0
+    assert sys.getrecursionlimit() == limit
+
+
+def test_newthread_from_another_os_thread_uses_that_ones_poller():
+    pollers = []
+
+    def other():
+        thread = sock.newthread(value, 3)
+        pollers.append(sock.poller())
+        assert thread.result() == 3
+
+    os_thread = threading.Thread(target=other)
+    os_thread.start()
+    os_thread.join(10)
+    assert pollers[0] is not sock.poller()
+
+
+def test_each_thread_has_its_own_context():
+    var = contextvars.ContextVar('var', default='unset')
+    seen = []
+
+    async def func(name):
+        seen.append(var.get())
+        var.set(name)
+        await sock.sleep(0)
+        seen.append(var.get())
+
+    var.set('outside')
+    sock.newthread(func, 'a')
+    sock.newthread(func, 'b')
+    sock.start()
+    assert seen == ['outside', 'outside', 'a', 'b']
+    assert var.get() == 'outside'
+
+
+def test_thread_is_the_current_one_and_none_outside():
+    async def func():
+        return sock.thread()
+
+    assert sock.thread() is None
+    thread = sock.newthread(func)
+    assert thread.result() is thread
+
+
+def test_result_before_the_end_is_a_runtime_error():
+    async def func():
+        await sock.sleep(0)
+        return 1
+
+    thread = sock.newthread(func)
+    with pytest.raises(RuntimeError, match='has not ended: await it'):
+        thread.result()
+    sock.start()
+    assert thread.result() == 1
+
+
+def test_result_raises_what_ended_the_thread():
+    error = ValueError('x')
+    thread = sock.newthread(raises, error)
+    with pytest.raises(ValueError, match='x') as caught:
+        thread.result()
+    assert caught.value is error
+
+
+def test_await_gives_the_result_to_any_number_of_waiters():
+    async def slow():
+        await sock.sleep(0)
+        return 'done'
+
+    async def waiter(thread):
+        return await thread
+
+    async def main():
+        thread = sock.newthread(slow)
+        waiters = [sock.newthread(waiter, thread) for _ in range(3)]
+        return [await each for each in waiters] + [await thread]
+
+    assert sock.run(main) == ['done'] * 4
+
+
+def test_await_raises_the_exception_and_nobody_else_hears_of_it():
+    async def slow():
+        await sock.sleep(0)
+        raise KeyError('k')
+
+    async def main():
+        with pytest.raises(KeyError):
+            await sock.newthread(slow)
+
+    sock.run(main)
+
+
+def test_thread_that_awaits_itself_is_a_runtime_error():
+    async def main():
+        with pytest.raises(RuntimeError, match='awaits itself'):
+            await sock.thread()
+
+    sock.run(main)
+
+
+def test_exception_nobody_awaited_is_reported_once_and_others_go_on(reported):
+    async def main():
+        sock.newthread(raises, ValueError('lost'), name='loser')
+        await sock.sleep(0)
+        return 'went on'
+
+    assert sock.run(main) == 'went on'
+    ((thread, exc),) = reported
+    assert thread.name == 'loser'
+    assert isinstance(exc, ValueError)
+
+
+def test_exception_of_a_thread_that_nobody_holds_is_reported_while_the_loop_goes_on(reported):
+    async def main():
+        sock.newthread(raises, ValueError('lost'))
+        return len(reported)
+
+    assert sock.run(main) == 1
+
+
+def test_exception_of_a_thread_that_is_held_is_reported_when_the_loop_ends(reported):
+    thread = sock.newthread(raises, ValueError('lost'))
+    assert not reported
+    sock.start()
+    assert [each[0] for each in reported] == [thread]
+
+
+def test_default_excepthook_prints_the_thread_and_the_traceback(capsys):
+    try:
+        raise ValueError('lost')
+    except ValueError as exc:
+        error = exc
+    _scheduler.excepthook(sock.newthread(value, 1, name='loser'), error)
+    printed = capsys.readouterr().err
+    assert "'loser'" in printed
+    assert 'ValueError: lost' in printed
+    assert 'Traceback' in printed
+
+
+def test_excepthook_that_fails_loses_nothing(monkeypatch, capsys):
+    def hook(thread, exc):
+        raise RuntimeError('hook failed')
+
+    monkeypatch.setattr(sock, 'excepthook', hook)
+    sock.newthread(raises, ValueError('lost'))
+    printed = capsys.readouterr().err
+    assert 'hook failed' in printed
+    assert 'ValueError: lost' in printed
+
+
+def test_onfinish_is_called_at_the_end_or_at_once():
+    ended = []
+
+    async def func():
+        await sock.sleep(0)
+
+    thread = sock.newthread(func)
+    thread.onfinish(ended.append)
+    assert not ended
+    sock.start()
+    assert ended == [thread]
+    thread.onfinish(ended.append)
+    assert ended == [thread, thread]
+
+
+def test_onfinish_that_fails_is_reported_and_the_others_are_called(reported):
+    ended = []
+
+    def fails(thread):
+        raise ValueError('onfinish')
+
+    async def func():
+        await sock.sleep(0)
+
+    thread = sock.newthread(func)
+    thread.onfinish(fails)
+    thread.onfinish(ended.append)
+    sock.start()
+    assert ended == [thread]
+    assert [str(exc) for _, exc in reported] == ['onfinish']
+
+
+# Cancelling
+
+
+def test_cancel_raises_cancelled_where_the_thread_waits():
+    seen = []
+
+    async def func():
+        try:
+            await sock.sleep(60)
+        except sock.Cancelled:
+            seen.append('cancelled')
+            raise
+
+    thread = sock.newthread(func)
+    thread.cancel()
+    assert sock.start(10) is True
+    assert seen == ['cancelled']
+    with pytest.raises(sock.Cancelled):
+        thread.result()
+
+
+def test_cancelled_is_no_exception_and_is_not_reported():
+    assert not issubclass(sock.Cancelled, Exception)
+
+    async def func():
+        await sock.sleep(60)
+
+    sock.newthread(func).cancel()
+    assert sock.start(10) is True
+
+
+def test_thread_that_catches_cancelled_goes_on():
+    async def func():
+        with pytest.raises(sock.Cancelled):
+            await sock.sleep(60)
+        await sock.sleep(0.001)
+        return 'whole'
+
+    thread = sock.newthread(func)
+    thread.cancel()
+    assert sock.start(10) is True
+    assert thread.result() == 'whole'
+
+
+def test_cancel_twice_before_it_ran_counts_once_for_the_wait_and_once_for_the_next():
+    caught = []
+
+    async def func():
+        for _ in range(2):
+            try:
+                await sock.sleep(0.001)
+            except sock.Cancelled:
+                caught.append(True)
+
+    thread = sock.newthread(func)
+    thread.cancel()
+    thread.cancel()
+    assert sock.start(10) is True
+    assert caught == [True, True]
+
+
+def test_cancel_oneself_ends_the_next_wait():
+    async def func():
+        sock.thread().cancel()
+        with pytest.raises(sock.Cancelled):
+            await sock.sleep(60)
+        return 'ok'
+
+    assert sock.run(func) == 'ok'
+
+
+def test_cancel_before_the_first_step_ends_the_first_wait():
+    began = []
+
+    async def late():
+        began.append(True)
+        await sock.sleep(60)
+
+    async def nest(depth):
+        # Deeper and deeper, until a new thread is queued and has not begun.
+        assert depth < 100
+        began.clear()
+        thread = sock.newthread(late)
+        thread.cancel()
+        if began:
+            sock.newthread(nest, depth + 1)
+        else:
+            queued.append(thread)
+
+    queued = []
+    sock.newthread(nest, 0)
+    assert sock.start(10) is True
+    assert began == [True]
+    with pytest.raises(sock.Cancelled):
+        queued[0].result()
+
+
+def test_cancel_of_a_thread_that_ended_does_nothing():
+    thread = sock.newthread(value, 1)
+    thread.cancel()
+    assert thread.result() == 1
+
+
+def test_cancel_of_a_waiter_leaves_the_awaited_thread_alone(reported):
+    async def slow():
+        await sock.sleep(0.01)
+        raise ValueError('unseen')
+
+    async def waiter(thread):
+        await thread
+
+    async def main():
+        thread = sock.newthread(slow)
+        waiting = sock.newthread(waiter, thread)
+        waiting.cancel()
+        with pytest.raises(sock.Cancelled):
+            await waiting
+        assert not thread.done
+        while not thread.done:
+            await sock.sleep(0.001)
+
+    sock.run(main)
+    assert [str(exc) for _, exc in reported] == ['unseen']
+
+
+# Suspending
+
+
+def test_suspend_returns_what_resume_brings_and_control_comes_back():
+    steps = []
+
+    async def func():
+        steps.append(await sock.suspend())
+
+    thread = sock.newthread(func)
+    thread.resume('value')
+    steps.append('back')
+    assert steps == ['value', 'back']
+    assert thread.done
+
+
+def test_resume_before_suspend_is_kept_once():
+    async def func():
+        await sock.sleep(0)
+        return await sock.suspend()
+
+    thread = sock.newthread(func)
+    thread.resume(1)
+    with pytest.raises(RuntimeError, match='resumed already'):
+        thread.resume(2)
+    sock.start()
+    assert thread.result() == 1
+
+
+def test_resume_of_a_thread_that_ended_is_a_runtime_error():
+    with pytest.raises(RuntimeError, match='has ended'):
+        sock.newthread(value, 1).resume()
+
+
+def test_resume_from_another_os_thread():
+    async def func():
+        return await sock.suspend()
+
+    thread = sock.newthread(func)
+    os_thread = threading.Thread(target=thread.resume, args=('there',))
+    os_thread.start()
+    assert sock.start(10) is True
+    os_thread.join(10)
+    assert thread.result() == 'there'
+
+
+def test_resume_chain_does_not_recurse_without_bound():
+    async def link(following):
+        following.resume(1 + await sock.suspend())
+
+    async def last():
+        return await sock.suspend()
+
+    end = following = sock.newthread(last)
+    for _ in range(3000):
+        following = sock.newthread(link, following)
+    following.resume(0)
+    assert sock.start(10) is True
+    assert end.result() == 3000
+
+
+def test_cancelled_suspend_leaves_the_value_for_the_next():
+    async def func():
+        with pytest.raises(sock.Cancelled):
+            await sock.suspend()
+        return await sock.suspend()
+
+    thread = sock.newthread(func)
+    thread.cancel()
+    thread.resume('kept')
+    assert sock.start(10) is True
+    assert thread.result() == 'kept'
+
+
+def test_thread_that_can_never_be_resumed_is_reported_and_its_finally_runs(reported):
+    ended = []
+
+    async def func():
+        try:
+            await sock.suspend()
+        finally:
+            ended.append(True)
+
+    sock.newthread(func)
+    gc.collect()
+    assert ended == [True]
+    assert 'can never be resumed' in str(reported[0][1])
+    assert sock.start(10) is True
+
+
+# Time
+
+
+def test_clock_is_monotonic_seconds():
+    before = time.monotonic()
+    assert before <= sock.clock() <= time.monotonic()
+
+
+@pytest.mark.parametrize('seconds', [0.001, 0.0203, 0.05])
+def test_sleep_is_never_early_and_not_much_late(seconds):
+    async def func():
+        begin = sock.clock()
+        await sock.sleep(seconds)
+        return sock.clock() - begin
+
+    assert seconds <= min(sock.run(func) for _ in range(5)) < seconds + 0.02
+
+
+def test_sleeps_end_in_order_of_their_times():
+    order = []
+
+    async def func(seconds):
+        await sock.sleep(seconds)
+        order.append(seconds)
+
+    for seconds in (0.03, 0.01, 0.02, 0):
+        sock.newthread(func, seconds)
+    assert sock.start(10) is True
+    assert order == [0, 0.01, 0.02, 0.03]
+
+
+@pytest.mark.parametrize('t', [0, -5, -float('inf')])
+def test_sleep_into_the_past_lets_the_others_run(t):
+    order = []
+
+    async def func(name):
+        order.append(name)
+        await (sock.sleep(t) if name == 'a' else sock.sleep_until(t))
+        order.append(name)
+
+    sock.newthread(func, 'a')
+    sock.newthread(func, 'b')
+    assert sock.start(10) is True
+    assert order == ['a', 'b', 'a', 'b']
+
+
+@pytest.mark.parametrize('function', [sock.sleep, sock.sleep_until])
+def test_sleep_of_nan_or_text_is_an_error(function):
+    with pytest.raises(ValueError, match='not a number|not nan'):
+        function(float('nan'))
+    with pytest.raises(TypeError, match='not str'):
+        function('1')
+
+
+def test_sleep_forever_ends_when_cancelled():
+    async def func():
+        await sock.sleep(float('inf'))
+
+    thread = sock.newthread(func)
+    assert sock.start(0.01) is False
+    thread.cancel()
+    assert sock.start(10) is True
+
+
+def test_steady_work_does_not_starve_deadlines():
+    async def spin():
+        while True:
+            await sock.sleep(0)
+
+    async def main():
+        sock.newthread(spin)
+        begin = sock.clock()
+        await sock.sleep(0.02)
+        return sock.clock() - begin
+
+    assert sock.run(main) < 0.2
+
+
+def test_deadlines_overdue_after_long_work_fire_in_the_next_round():
+    order = []
+
+    async def sleeper(seconds):
+        await sock.sleep(seconds)
+        order.append(seconds)
+
+    async def main():
+        threads = [sock.newthread(sleeper, seconds) for seconds in (0.002, 0.001)]
+        until = time.monotonic() + 0.01
+        while time.monotonic() < until:
+            pass
+        for thread in threads:
+            await thread
+
+    sock.run(main)
+    assert order == [0.001, 0.002]
+
+
+def test_many_deadlines_set_and_cancelled_leave_memory_flat():
+    async def sleeper():
+        await sock.sleep(3600)
+
+    def round_trip(n):
+        threads = [sock.newthread(sleeper) for _ in range(n)]
+        for thread in threads:
+            thread.cancel()
+        assert sock.start(30) is True
+
+    def resident():
+        with open('/proc/self/statm') as statm:
+            return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+    if not os.path.exists('/proc/self/statm'):
+        pytest.skip('needs /proc')
+    round_trip(5000)
+    gc.collect()
+    before = resident()
+    for _ in range(10):
+        round_trip(5000)
+    gc.collect()
+    assert resident() - before < 3_000_000
+
+
+# The loops
+
+
+def test_poll_runs_who_is_ready_and_tells_when_nothing_is_left():
+    async def func():
+        await sock.sleep(0)
+        await sock.sleep(0)
+
+    assert sock.poll() is False
+    sock.newthread(func)
+    assert sock.poll() is True
+    assert sock.poll() is True
+    assert sock.poll() is False
+
+
+def test_poll_times_out():
+    async def func():
+        await sock.sleep(60)
+
+    thread = sock.newthread(func)
+    begin = time.monotonic()
+    assert sock.poll(0.02) is False
+    assert 0.02 <= time.monotonic() - begin < 1
+    thread.cancel()
+    sock.start(10)
+
+
+def test_start_without_threads_returns_true():
+    assert sock.start() is True
+
+
+def test_start_times_out_with_work_left_and_can_go_on():
+    async def func():
+        await sock.sleep(0.05)
+        return 'whole'
+
+    thread = sock.newthread(func)
+    assert sock.start(0.001) is False
+    assert not thread.done
+    assert sock.start(10) is True
+    assert thread.result() == 'whole'
+
+
+def test_start_times_out_under_steady_work():
+    async def spin():
+        while True:
+            await sock.sleep(0)
+
+    thread = sock.newthread(spin)
+    assert sock.start(0.02) is False
+    thread.cancel()
+    assert sock.start(10) is True
+
+
+def test_stop_ends_start_after_the_turn():
+    async def func():
+        sock.stop()
+        await sock.sleep(0.001)
+        return 'whole'
+
+    async def stopper():
+        await sock.sleep(0)
+        sock.stop()
+
+    thread = sock.newthread(func)
+    sock.newthread(stopper)
+    assert sock.start(10) is False
+    assert sock.start(10) is True
+    assert thread.result() == 'whole'
+
+
+def test_stop_from_another_os_thread():
+    poller = sock.poller()
+
+    async def func():
+        await sock.sleep(60)
+
+    def stop():
+        sock.poller(poller)
+        sock.stop()
+
+    thread = sock.newthread(func)
+    os_thread = threading.Timer(0.02, stop)
+    os_thread.start()
+    assert sock.start(10) is False
+    os_thread.join(10)
+    thread.cancel()
+    assert sock.start(10) is True
+
+
+@pytest.mark.parametrize('timeout', ['1', [], object()])
+def test_timeout_of_a_wrong_type_is_a_type_error(timeout):
+    with pytest.raises(TypeError, match='timeout must be seconds or None'):
+        sock.start(timeout)
+    with pytest.raises(TypeError, match='timeout must be seconds or None'):
+        sock.poll(timeout)
+
+
+def test_run_returns_the_result_or_raises_the_exception():
+    assert sock.run(value, 5) == 5
+    with pytest.raises(KeyError):
+        sock.run(raises, KeyError('k'))
+
+
+def test_run_cancels_what_was_left_running_and_waits_for_its_finally():
+    ended = []
+
+    async def left():
+        try:
+            await sock.sleep(60)
+        finally:
+            await sock.sleep(0.001)
+            ended.append(True)
+
+    async def main():
+        sock.newthread(left)
+        sock.newthread(left)
+        return 'result'
+
+    assert sock.run(main) == 'result'
+    assert ended == [True, True]
+
+
+def test_run_leaves_threads_alone_that_were_there_before():
+    async def earlier():
+        await sock.sleep(0.05)
+        return 'whole'
+
+    thread = sock.newthread(earlier)
+    assert sock.run(value, 1) == 1
+    assert not thread.done
+    assert sock.start(10) is True
+    assert thread.result() == 'whole'
+
+
+def test_run_that_is_stopped_is_a_runtime_error():
+    async def main():
+        sock.stop()
+        await sock.sleep(60)
+
+    with pytest.raises(RuntimeError, match=r'ended by stop\(\)'):
+        sock.run(main)
+
+
+@pytest.mark.parametrize('threads', [0, -1, 1.5, 'two'])
+def test_run_with_a_wrong_number_of_threads_is_a_value_error(threads):
+    with pytest.raises(ValueError, match='threads must be a number from 1'):
+        sock.run(value, 1, threads=threads)
+
+
+@pytest.mark.parametrize('function', [sock.start, sock.poll, lambda: sock.run(value, 1)])
+def test_loops_inside_a_thread_are_runtime_errors(function):
+    async def main():
+        with pytest.raises(RuntimeError, match='inside thread'):
+            function()
+
+    sock.run(main)
+
+
+def test_waiting_under_asyncio_is_a_runtime_error():
+    async def main():
+        with pytest.raises(RuntimeError, match='only inside a sock thread'):
+            await sock.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_awaiting_something_of_asyncio_is_a_runtime_error_that_says_so():
+    class Foreign:
+        def __await__(self):
+            yield 'foreign'
+
+    async def main():
+        with pytest.raises(RuntimeError, match='belongs to another event loop'):
+            await Foreign()
+        return 'went on'
+
+    assert sock.run(main) == 'went on'
+
+
+def test_a_budget_lets_the_others_run(peer):
+    conn, other = peer
+    turns = []
+
+    async def reader():
+        for _ in range(1000):
+            await conn.writable()
+        turns.append('reader')
+
+    async def counter():
+        while 'reader' not in turns:
+            turns.append('counter')
+            await sock.sleep(0)
+
+    sock.newthread(counter)
+    sock.newthread(reader)
+    assert sock.start(10) is True
+    assert turns.count('counter') >= 1000 // 128
+    other.close()
+    conn.close()
+
+
+# Async generators
+
+
+def test_async_generator_left_half_way_is_closed_with_io_before_run_returns():
+    closed = []
+
+    async def generator():
+        try:
+            yield 1
+            yield 2
+        finally:
+            await sock.sleep(0.001)
+            closed.append(sock.thread() is not None)
+
+    async def main():
+        async for _ in generator():
+            break
+
+    sock.run(main)
+    assert closed == [True]
+
+
+def test_async_generator_that_is_still_held_is_closed_when_its_thread_ends():
+    closed = []
+
+    async def generator():
+        try:
+            yield 1
+        finally:
+            await sock.sleep(0)
+            closed.append(True)
+
+    held = generator()
+
+    async def main():
+        await anext(held)
+        return 'result'
+
+    assert sock.run(main) == 'result'
+    assert closed == [True]
+
+
+def test_async_generator_hooks_are_put_back():
+    before = sys.get_asyncgen_hooks()
+    sock.run(value, 1)
+    assert sys.get_asyncgen_hooks() == before
+
+
+# Pollers
+
+
+def test_each_os_thread_has_its_own_poller():
+    pollers = [sock.poller()]
+    os_thread = threading.Thread(target=lambda: pollers.append(sock.poller()))
+    os_thread.start()
+    os_thread.join(10)
+    assert pollers[0] is sock.poller()
+    assert pollers[1] is not pollers[0]
+
+
+def test_poller_of_a_wrong_type_is_a_type_error():
+    with pytest.raises(TypeError, match=r'takes a sock\.Poller, not int'):
+        sock.poller(5)
+
+
+def test_poller_cannot_be_changed_while_it_polls():
+    async def main():
+        with pytest.raises(RuntimeError, match='polls its poller now'):
+            sock.poller(sock.Poller())
+
+    sock.run(main)
+
+
+def test_threads_lists_those_that_have_not_ended():
+    async def func():
+        await sock.sleep(0.001)
+
+    assert sock.threads() == []
+    thread = sock.newthread(func)
+    assert sock.threads() == [thread]
+    assert sock.threads(sock.Poller()) == []
+    sock.start()
+    assert sock.threads() == []
+
+
+# Whole processes
+
+
+def python(code, **options):
+    return subprocess.run(
+        [sys.executable, '-W', 'error', '-c', textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        **options,
+    )
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
+@pytest.mark.parametrize(
+    'waits',
+    ['await sock.sleep(60)', 'await sock.suspend()', 'while True: await sock.sleep(0)', 'while True: pass'],
+)
+def test_ctrl_c_ends_run_within_100_ms(waits):
+    code = f"""
+        import sock, sys
+
+        async def main():
+            keep.append(sock.thread())
+            print('ready', flush=True)
+            {waits}
+
+        keep = []
+        try:
+            sock.run(main)
+        except KeyboardInterrupt:
+            print('interrupted', flush=True)
+    """
+    process = subprocess.Popen(
+        [sys.executable, '-c', textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == 'ready\n'
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == 'interrupted\n'
+        # The 100 ms of the promise, and as much for a busy machine.
+        assert time.monotonic() - begin < 0.2
+        _, errors = process.communicate(timeout=10)
+        assert errors == ''
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_signal_handler_runs_while_the_loop_waits():
+    seen = []
+
+    def handler(number, frame):
+        seen.append(number)
+        sock.stop()
+
+    async def func():
+        await sock.sleep(60)
+
+    old = signal.signal(signal.SIGINT, handler)
+    thread = sock.newthread(func)
+    timer = threading.Timer(0.02, signal.raise_signal, (signal.SIGINT,))
+    try:
+        timer.start()
+        begin = time.monotonic()
+        assert sock.start(10) is False
+        assert time.monotonic() - begin < 1
+    finally:
+        timer.join(10)
+        signal.signal(signal.SIGINT, old)
+    assert seen == [signal.SIGINT]
+    thread.cancel()
+    assert sock.start(10) is True
+
+
+def test_interpreter_exits_quietly_with_threads_alive():
+    result = python("""
+        import socket, sock
+
+        async def reader(conn):
+            await conn.recv(1)
+
+        async def sleeper():
+            await sock.sleep(60)
+
+        a, b = socket.socketpair()
+        sock.newthread(reader, sock.fromsocket(a))
+        sock.newthread(sleeper)
+        sock.start(0.01)
+    """)
+    assert (result.returncode, result.stderr) == (0, '')
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_child_of_a_fork_starts_with_no_threads_and_works():
+    result = python("""
+        import os, socket, sock, warnings
+
+        warnings.simplefilter('ignore', DeprecationWarning)
+        a, b = socket.socketpair()
+        conn = sock.fromsocket(a)
+
+        async def echo_once():
+            await conn.send(await conn.recv(10))
+            return 'echoed'
+
+        async def sleeper():
+            await sock.sleep(0.05)
+            return 'slept'
+
+        async def main():
+            thread = sock.newthread(sleeper)
+            reader = sock.newthread(echo_once)
+            old = sock.poller()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    assert sock.thread() is None
+                    assert sock.threads() == []
+                    assert sock.poller() is not old
+                    b.send(b'child')
+                    assert sock.run(echo_once) == 'echoed'
+                    assert b.recv(10) == b'child'
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(pid, 0)[1] == 0
+            b.send(b'parent')
+            assert await reader == 'echoed'
+            assert await thread == 'slept'
+            assert b.recv(10) == b'parent'
+            conn.close()
+            b.close()
+
+        sock.run(main)
+    """)
+    assert (result.returncode, result.stderr) == (0, '')
+
+
+def test_hundred_thousand_threads_leave_no_memory_behind():
+    if not os.path.exists('/proc/self/statm'):
+        pytest.skip('needs /proc')
+    result = python("""
+        import gc, os, sock
+
+        async def yields():
+            await sock.sleep(0)
+
+        def resident():
+            with open('/proc/self/statm') as statm:
+                return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+        def round_trip():
+            for _ in range(20_000):
+                sock.newthread(yields)
+            sock.start()
+            gc.collect()
+
+        round_trip()
+        before = resident()
+        for _ in range(4):
+            round_trip()
+        assert resident() - before < 4_000_000, resident() - before
+        assert not sock.threads()
+    """)
+    assert (result.returncode, result.stderr) == (0, '')
