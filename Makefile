@@ -6,7 +6,7 @@ PYTHON_FREETHREADED ?= $(shell command -v python3.14t)
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_FT := .venv-freethreaded
-SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
+SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help

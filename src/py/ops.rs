@@ -13,6 +13,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
@@ -116,8 +117,8 @@ struct Op {
     /// The thread that waits, to be compared with the one that runs. No reference: who wakes the thread keeps it, and
     /// nothing else does, so that a thread that nobody can wake any more goes.
     task: *const Task,
-    /// The Socket or Wait; none for a sleep.
-    object: Option<Py<PyAny>>,
+    /// The Socket or Wait, an owned reference; null for a sleep.
+    object: *mut ffi::PyObject,
     /// The pinned buffer; `obj` is null when there is none.
     buffer: ffi::Py_buffer,
     want: usize,
@@ -154,7 +155,7 @@ impl Op {
             what,
             stage: AtomicU8::new(Stage::New as u8),
             task: ptr::null(),
-            object: None,
+            object: ptr::null_mut(),
             // SAFETY: a Py_buffer of zeroes is the documented empty one.
             buffer: unsafe { MaybeUninit::zeroed().assume_init() },
             want: 0,
@@ -164,15 +165,29 @@ impl Op {
         }
     }
 
-    fn socket(&self) -> &Socket {
-        let object = self.object.as_ref().map_or(ptr::null_mut(), Py::as_ptr);
-        // SAFETY: operations with a direction are made by `on_socket` alone, whose object is a Socket, which is frozen
-        // and lives as long as this reference to it.
-        unsafe { &*ptr::from_ref(Py::<Socket>::get(&*(&raw const object).cast::<Py<Socket>>())) }
+    /// The operation's object, if it is a `T`.
+    ///
+    /// # Safety
+    /// It is one, or there is none, and the result is not used when the operation is gone.
+    unsafe fn object<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(&self) -> Option<&'a T> {
+        // SAFETY: a Py is a pointer to an object, borrowed here; its class is as the caller says.
+        (!self.object.is_null()).then(|| unsafe { &*ptr::from_ref((*(&raw const self.object).cast::<Py<T>>()).get()) })
     }
 
-    fn source(&self) -> &std::sync::Arc<Source> {
+    /// The socket of an operation that has a direction.
+    fn socket<'a>(&self) -> &'a Socket {
+        // SAFETY: operations with a direction are made by `on_socket` alone, whose object is a Socket. What is borrowed
+        // here is used within one step, or one drop, of this operation.
+        unsafe { self.object().unwrap_unchecked() }
+    }
+
+    fn source<'a>(&self) -> &'a Arc<Source> {
         self.socket().source()
+    }
+
+    fn waited_for<'a>(&self) -> Option<&'a Wait> {
+        // SAFETY: a What::Wait is made by `Wait.__await__` alone, with the Wait as its object; as `socket`.
+        if matches!(self.what, What::Wait) { unsafe { self.object() } } else { None }
     }
 
     fn data(&self) -> *mut u8 {
@@ -204,7 +219,7 @@ impl Op {
         Err(error)
     }
 
-    /// Runs Python: an exporter may do anything when its buffer is released.
+    /// The buffer is no longer needed. Runs Python: an exporter may do anything then.
     fn unpin(&mut self) {
         // SAFETY: released once: PyBuffer_Release sets `obj` to null and does nothing if it is.
         unsafe { ffi::PyBuffer_Release(&raw mut self.buffer) };
@@ -220,12 +235,9 @@ impl Op {
 
     /// What is tried and on which address: 'recv tcp 127.0.0.1:7000'.
     fn describe(&self, py: Python<'_>) -> String {
-        match (&self.what, &self.object) {
+        match (&self.what, self.waited_for()) {
             (What::Sleep | What::Suspend, _) => self.what.name().to_owned(),
-            (What::Wait, Some(wait)) => wait
-                .bind(py)
-                .cast::<Wait>()
-                .map_or_else(|_| "wait".to_owned(), |wait| wait.get().what.bind(py).to_string_lossy().into_owned()),
+            (_, Some(wait)) => wait.what.bind(py).to_string_lossy().into_owned(),
             (What::Connect(connect), _) => format!("connect {} {}", self.socket().kind_name(), connect.address),
             _ => self.socket().describe(self.what.name()),
         }
@@ -288,8 +300,7 @@ impl Op {
 
     /// Tries the system call until it is done or would block, then parks.
     fn attempts(&mut self, py: Python<'_>, task: &Bound<'_, Task>, direction: Direction, expired: bool) -> PyResult<Step> {
-        // Deep inside, `self` changes while the direction is looked at: the reference is taken out of the borrow.
-        let source = self.source().clone();
+        let source = self.source();
         let ready = source.direction(direction);
         let mut must_try = expired;
         loop {
@@ -300,7 +311,7 @@ impl Op {
             if seen.is_ready() || must_try {
                 must_try = false;
                 let Some(lease) = source.lease() else { continue };
-                match self.attempt(py, &source, &lease, seen, direction)? {
+                match self.attempt(py, source, &lease, seen, direction)? {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
                     Attempt::Again => continue,
                     Attempt::WouldBlock => ready.would_block(seen),
@@ -319,7 +330,7 @@ impl Op {
                 }
                 Err(failed) => return Err(error::os(py, &failed, &self.describe(py), self.moved())),
             }
-            if self.park(task, Some(&source)) {
+            if self.park(task, Some(source)) {
                 return Ok(Step::Pending);
             }
         }
@@ -363,12 +374,6 @@ impl Op {
         if let Some(task) = running(py).filter(|task| ptr::eq(self.task, task.get())) {
             task.get().wait().unpark();
         }
-    }
-
-    fn waited_for(&self) -> Option<&Wait> {
-        let object = self.object.as_ref().filter(|_| matches!(self.what, What::Wait))?;
-        // SAFETY: a What::Wait is made by `Wait.__await__` alone, with the Wait, which is frozen, as its object.
-        Some(unsafe { &*ptr::from_ref(Py::<Wait>::get(&*ptr::from_ref(object).cast::<Py<Wait>>())) })
     }
 
     /// A sleep, or a wait for `Wait.wake`.
@@ -604,8 +609,9 @@ impl Op {
                 let new = NewSocket::accepted(listener, socket, &peer, lease);
                 let remote = new.peer();
                 let local = new.local();
-                let Some(object) = self.object.as_ref() else { return Ok(Attempt::WouldBlock) };
-                let connection = object.bind(py).get_type().call1((new,))?;
+                // SAFETY: an accept has a Socket as its object.
+                let object = unsafe { Bound::from_borrowed_ptr(py, self.object) };
+                let connection = object.get_type().call1((new,))?;
                 let result = (connection, remote.map(SockAddr), local.map(SockAddr)).into_pyobject(py)?;
                 Ok(Attempt::Done(result.into_any().unbind()))
             }
@@ -616,6 +622,14 @@ impl Op {
 
     fn next(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
+    }
+}
+
+impl Drop for Op {
+    fn drop(&mut self) {
+        self.unpin();
+        // SAFETY: the operation's own reference, or null. Operations are made and dropped by calls from Python.
+        unsafe { ffi::Py_XDECREF(self.object) };
     }
 }
 
@@ -690,7 +704,7 @@ fn on_socket<'py>(socket: &Bound<'py, Socket>, what: What, expires: Option<&Boun
     if let Some(expires) = expires {
         op.expires = deadline(Some(expires))?;
     }
-    op.object = Some(socket.clone().into_any().unbind());
+    op.object = socket.clone().into_ptr();
     Ok(op)
 }
 
@@ -725,18 +739,13 @@ pub fn recv<'py>(
     }
     let mut op = on_socket(socket, What::Recv, expires)?;
     op.pin(py, into, true)?;
-    match limit(maxlen, op.buffer.len as usize, "maxlen") {
-        Ok(0) => {
-            op.unpin();
+    match limit(maxlen, op.buffer.len as usize, "maxlen")? {
+        0 => {
             Err(PyValueError::new_err("recv needs room for one byte at least: 0 would look like the end of the stream"))
         }
-        Ok(want) => {
+        want => {
             op.want = want;
             object(py, op)
-        }
-        Err(error) => {
-            op.unpin();
-            Err(error)
         }
     }
 }
@@ -769,7 +778,6 @@ pub fn recvn<'py>(
     let length = op.buffer.len as usize;
     op.want = wanted.unwrap_or(length);
     if op.want > length {
-        op.unpin();
         return Err(PyValueError::new_err(format!("recvn of {} bytes into a buffer of {length}", wanted.unwrap_or(0))));
     }
     object(py, op)
@@ -794,16 +802,8 @@ pub fn send<'py>(
     let py = socket.py();
     let mut op = on_socket(socket, What::Send, expires)?;
     op.pin(py, data, false)?;
-    match limit(maxlen, op.buffer.len as usize, "maxlen") {
-        Ok(want) => {
-            op.want = want;
-            object(py, op)
-        }
-        Err(error) => {
-            op.unpin();
-            Err(error)
-        }
-    }
+    op.want = limit(maxlen, op.buffer.len as usize, "maxlen")?;
+    object(py, op)
 }
 
 pub fn accept<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -924,7 +924,7 @@ impl Wait {
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let mut op = Op::new(What::Wait);
         op.expires = slf.get().expires;
-        op.object = Some(slf.clone().into_any().unbind());
+        op.object = slf.clone().into_ptr();
         object(slf.py(), op)
     }
 }
@@ -1002,7 +1002,7 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
                 ffi::Py_None()
             }
             Ok(Step::Done(value)) => {
-                PyErr::new::<PyStopIteration, _>((value,)).restore(py);
+                stop_iteration(py, value);
                 ptr::null_mut()
             }
             Err(error) => {
@@ -1011,6 +1011,46 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
             }
         }
     }
+}
+
+/// Python 3.12 and 3.13 look at `tp_iternext` and not at `am_send`: there each result costs a StopIteration. The most
+/// frequent ones, None and numbers, do without a new one: no exception at all stands for None, and numbers go into the
+/// same exception again and again, unless somebody has kept it.
+#[cfg(all(Py_3_12, not(Py_3_14), not(Py_GIL_DISABLED), not(Py_LIMITED_API)))]
+fn stop_iteration(py: Python<'_>, value: Py<PyAny>) {
+    /// Guarded by the interpreter's lock.
+    static REUSED: AtomicPtr<ffi::PyStopIterationObject> = AtomicPtr::new(ptr::null_mut());
+    if value.is_none(py) {
+        return value.drop_ref(py);
+    }
+    // SAFETY: `REUSED` is null or a StopIteration that we hold a reference to; with no other reference, and as we are
+    // attached, nobody else sees its fields. The old value is a number, whose end runs no code.
+    unsafe {
+        if ffi::PyLong_CheckExact(value.as_ptr()) != 0 {
+            let mut reused = REUSED.load(Ordering::Relaxed);
+            if reused.is_null() || ffi::Py_REFCNT(reused.cast()) != 1 || !(*reused).traceback.is_null() {
+                REUSED.store(ptr::null_mut(), Ordering::Relaxed);
+                ffi::Py_XDECREF(reused.cast());
+                reused = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration).cast();
+                REUSED.store(reused, Ordering::Relaxed);
+            }
+            if reused.is_null() {
+                ffi::PyErr_Clear();
+            } else {
+                let old = std::mem::replace(&mut (*reused).value, value.into_ptr());
+                ffi::Py_XDECREF(old);
+                ffi::Py_INCREF(reused.cast());
+                ffi::PyErr_SetRaisedException(reused.cast());
+                return;
+            }
+        }
+    }
+    PyErr::new::<PyStopIteration, _>((value,)).restore(py);
+}
+
+#[cfg(not(all(Py_3_12, not(Py_3_14), not(Py_GIL_DISABLED), not(Py_LIMITED_API))))]
+fn stop_iteration(py: Python<'_>, value: Py<PyAny>) {
+    PyErr::new::<PyStopIteration, _>((value,)).restore(py);
 }
 
 unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -1032,7 +1072,6 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         if stage == Stage::Parked as u8 {
             op.withdraw(py);
         }
-        op.unpin();
         ptr::drop_in_place(op);
         let kind = ffi::Py_TYPE(object);
         ffi::PyObject_Free(object.cast());
