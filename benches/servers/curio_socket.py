@@ -1,5 +1,6 @@
 """curio: a task for each connection, on curio.socket."""
 
+import _names_of_old  # noqa: F401 - before curio
 import curio
 from _program import BACKLOG, announce
 from curio import socket

@@ -1,8 +1,7 @@
 """sock: a coroutine for each connection, one buffer each."""
 
-from _program import BACKLOG, announce
-
 import sock
+from _program import BACKLOG, announce
 
 
 async def serve(conn):

@@ -24,6 +24,7 @@ from typing import Any
 from . import _errors, _sock
 
 clock = _sock.clock
+_send = _sock.send
 
 #: How deep first turns nest before they are queued instead: well below any recursion limit.
 _NESTING = 40
@@ -238,7 +239,7 @@ def _turn(thread: Thread) -> None:
 def _step(thread: Thread) -> None:
     """Lets the coroutine run to its next wait, or its end."""
     try:
-        foreign = thread._context.run(thread._coro.send, None)  # type: ignore[union-attr]
+        foreign = _send(thread._coro, thread._context)  # type: ignore[arg-type]
         while foreign is not None:
             error = RuntimeError(
                 f'thread {thread.name!r} awaited {type(foreign).__name__!r}, which belongs to another event loop: '

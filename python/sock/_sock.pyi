@@ -1,6 +1,7 @@
 """The poll/register core, in Rust. Private: use the names of the package ``sock``."""
 
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import Awaitable, Coroutine, Generator, Iterator
+from contextvars import Context
 from typing import Any, Literal, Self, TypeVar, final, overload
 
 from typing_extensions import Buffer, disjoint_base
@@ -23,6 +24,7 @@ __all__ = [
     'open',
     'option_names',
     'options',
+    'send',
     'sleep_until',
     'suspend',
 ]
@@ -108,6 +110,7 @@ class Task:
     def _finish(self) -> None: ...
 
 def current() -> Task | None: ...
+def send(coro: Coroutine[Any, Any, Any], context: Context, /) -> Any: ...
 def enter(task: Task | None) -> Task | None: ...
 def leave(task: Task | None, outer: Task | None) -> None: ...
 

@@ -1,10 +1,12 @@
 //! The Rust half of `sock.Thread`: its wake state, its hub, its name; and which thread runs on this OS thread.
 
 use std::cell::Cell;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -196,6 +198,35 @@ impl Drop for Task {
 #[pyfunction]
 pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
     running(py)
+}
+
+/// What `context.run(coro.send, None)` does, with neither a bound method nor a tuple of arguments: runs a coroutine up
+/// to its next wait. Returns what it yields; raises what ends it, a StopIteration with its result or its exception.
+#[pyfunction]
+#[pyo3(signature = (coro, context, /))]
+pub fn send<'py>(coro: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = coro.py();
+    let none = py.None();
+    let mut result = ptr::null_mut();
+    // SAFETY: both are live objects of the caller's; each call sets an exception where it fails, and the context is
+    // left again in every case. `result` is a new reference, or null.
+    unsafe {
+        if ffi::PyContext_Enter(context.as_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let status = ffi::PyIter_Send(coro.as_ptr(), none.as_ptr(), &raw mut result);
+        if ffi::PyContext_Exit(context.as_ptr()) < 0 {
+            ffi::Py_XDECREF(result);
+            return Err(PyErr::fetch(py));
+        }
+        match status {
+            ffi::PySendResult::PYGEN_NEXT => Ok(Bound::from_owned_ptr(py, result)),
+            ffi::PySendResult::PYGEN_RETURN => {
+                Err(PyErr::new::<PyStopIteration, _>((Bound::from_owned_ptr(py, result).unbind(),)))
+            }
+            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+        }
+    }
 }
 
 /// Begins a turn of `task` inside whatever runs now, which comes back from it: give it to `leave`. None: what follows
