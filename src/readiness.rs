@@ -8,14 +8,12 @@
 //! - the waiter is taken out by exactly one side: the event, the closing, or the operation itself.
 
 use crate::poller::seize;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Exclusive, Mutex, Ordering};
 
 const READY: u64 = 1;
 /// The peer's end, or an error: no further edge may come, so a short read does not clear it.
 const ENDED: u64 = 1 << 1;
 const CLOSED: u64 = 1 << 2;
-/// An operation uses this direction; a second one is `Busy`.
-const CLAIMED: u64 = 1 << 3;
 const TICK: u64 = 1 << 8;
 const TICKS: u64 = !(TICK - 1);
 
@@ -36,6 +34,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Readiness<W> {
     word: AtomicU64,
+    /// An operation uses this direction; a second one is `Busy`.
+    claimed: Exclusive,
     /// Guards the waiter alone. Nothing is dropped and no Python runs under it.
     waiter: Mutex<Option<W>>,
 }
@@ -49,21 +49,25 @@ impl<W> Default for Readiness<W> {
 impl<W> Readiness<W> {
     /// A new direction counts as ready: the first operation just tries.
     pub fn new() -> Self {
-        Readiness { word: AtomicU64::new(READY), waiter: Mutex::new(None) }
+        Readiness {
+            word: AtomicU64::new(READY),
+            claimed: Exclusive::new(0),
+            waiter: Mutex::new(None),
+        }
     }
 
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.word.load(Ordering::Acquire))
     }
 
-    /// Takes the direction for one operation; `None` if another one has it.
-    pub fn claim(&self) -> Option<Snapshot> {
-        let before = self.word.fetch_or(CLAIMED, Ordering::AcqRel);
-        (before & CLAIMED == 0).then_some(Snapshot(before))
+    /// Takes the direction for one operation; `false` if another one has it.
+    #[must_use]
+    pub fn claim(&self) -> bool {
+        self.claimed.update(|_| 1) == 0
     }
 
     pub fn release(&self) {
-        self.word.fetch_and(!CLAIMED, Ordering::AcqRel);
+        self.claimed.set(0);
     }
 
     /// The call drained the socket (a short read or write): not ready until the next event, unless the peer's end
@@ -80,7 +84,12 @@ impl<W> Readiness<W> {
     fn clear(&self, seen: Snapshot, unless: u64) {
         let mut now = self.word.load(Ordering::Acquire);
         while now & TICKS == seen.0 & TICKS && now & unless == 0 {
-            match self.word.compare_exchange_weak(now, now & !(READY | ENDED), Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.compare_exchange_weak(
+                now,
+                now & !(READY | ENDED),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return,
                 Err(other) => now = other,
             }
@@ -93,7 +102,10 @@ impl<W> Readiness<W> {
         if self.word.load(Ordering::Acquire) & (READY | CLOSED) != 0 {
             return Err(waiter);
         }
-        debug_assert!(slot.is_none(), "only the operation that claimed a direction parks in it");
+        debug_assert!(
+            slot.is_none(),
+            "only the operation that claimed a direction parks in it"
+        );
         *slot = Some(waiter);
         Ok(())
     }
@@ -114,7 +126,10 @@ impl<W> Readiness<W> {
         let mut now = self.word.load(Ordering::Relaxed);
         loop {
             let next = now.wrapping_add(TICK) | bits;
-            match self.word.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return self.unpark(),
                 Err(other) => now = other,
             }
@@ -124,6 +139,7 @@ impl<W> Readiness<W> {
     /// In a child process: as new. Returns who waited in the parent.
     pub(crate) fn reset(&self) -> Option<W> {
         self.word.store(READY, Ordering::Release);
+        self.release();
         seize(&self.waiter).take()
     }
 
@@ -142,10 +158,10 @@ mod tests {
     fn new_direction_is_ready_and_not_claimed() {
         let r = Readiness::<u8>::new();
         assert!(r.snapshot().is_ready());
-        assert!(r.claim().is_some());
-        assert!(r.claim().is_none(), "a second claim is busy");
+        assert!(r.claim());
+        assert!(!r.claim(), "a second claim is busy");
         r.release();
-        assert!(r.claim().is_some());
+        assert!(r.claim());
     }
 
     #[test]
@@ -185,11 +201,12 @@ mod tests {
     #[test]
     fn late_clear_keeps_the_claim_and_the_newer_event() {
         let r = Readiness::<u8>::new();
-        let seen = r.claim().unwrap();
+        assert!(r.claim());
+        let seen = r.snapshot();
         r.event(false);
         r.drained(seen);
         assert!(r.snapshot().is_ready());
-        assert!(r.claim().is_none());
+        assert!(!r.claim());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use socket2::{Protocol, Socket, Type};
 use crate::address::{Address, Family};
 use crate::poller::{Hub, Thread, seize};
 use crate::readiness::Readiness;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Exclusive, Mutex, Ordering};
 use crate::sys::{self, Descriptor};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
@@ -42,7 +42,7 @@ struct Registration<T> {
 #[derive(Debug)]
 pub struct Source<T> {
     descriptor: Descriptor,
-    leases: AtomicUsize,
+    leases: Exclusive,
     pub read: Readiness<Waiter<T>>,
     pub write: Readiness<Waiter<T>>,
     /// The hub's address while registered, to look at without the lock.
@@ -72,7 +72,7 @@ impl<T: Thread> std::ops::Deref for Lease<'_, T> {
 
 impl<T: Thread> Drop for Lease<'_, T> {
     fn drop(&mut self) {
-        if self.0.leases.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+        if self.0.leases.update(|leases| leases - 1) == CLOSED | 1 {
             drop(self.0.descriptor.take());
         }
     }
@@ -82,7 +82,7 @@ impl<T: Thread> Source<T> {
     pub fn new(socket: Socket, kind: Type, family: Family, protocol: Option<Protocol>) -> Self {
         Source {
             descriptor: Descriptor::new(socket),
-            leases: AtomicUsize::new(0),
+            leases: Exclusive::new(0),
             read: Readiness::new(),
             write: Readiness::new(),
             registered_with: AtomicUsize::new(0),
@@ -112,19 +112,19 @@ impl<T: Thread> Source<T> {
     }
 
     pub fn is_closed(&self) -> bool {
-        self.leases.load(Ordering::Acquire) & CLOSED != 0
+        self.leases.get() & CLOSED != 0
     }
 
     /// `None` once the socket is closed.
     pub fn lease(&self) -> Option<Lease<'_, T>> {
-        let mut leases = self.leases.load(Ordering::Relaxed);
-        while leases & CLOSED == 0 {
-            match self.leases.compare_exchange_weak(leases, leases + 1, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Some(Lease(self)),
-                Err(other) => leases = other,
+        let before = self.leases.update(|leases| {
+            if leases & CLOSED == 0 {
+                leases + 1
+            } else {
+                leases
             }
-        }
-        None
+        });
+        (before & CLOSED == 0).then_some(Lease(self))
     }
 
     /// Events of this socket come to `hub` from now on. `false`: another hub has it and somebody waits there.
@@ -132,7 +132,9 @@ impl<T: Thread> Source<T> {
         if self.registered_with.load(Ordering::Acquire) == Arc::as_ptr(hub) as usize {
             return Ok(true);
         }
-        let Some(lease) = self.lease() else { return Ok(true) }; // closed: parking finds out
+        let Some(lease) = self.lease() else {
+            return Ok(true);
+        }; // closed: parking finds out
         let mut registration = self.registration.lock();
         if let Some(old) = registration.as_ref() {
             let waits = |r: &Readiness<Waiter<T>>| r.with_waiter(|_| ()).is_some();
@@ -148,8 +150,12 @@ impl<T: Thread> Source<T> {
             hub.forget(token);
             return Err(error);
         }
-        self.registered_with.store(Arc::as_ptr(hub) as usize, Ordering::Release);
-        *registration = Some(Registration { hub: hub.clone(), token });
+        self.registered_with
+            .store(Arc::as_ptr(hub) as usize, Ordering::Release);
+        *registration = Some(Registration {
+            hub: hub.clone(),
+            token,
+        });
         drop(registration);
         if self.is_closed() {
             self.deregister(&lease);
@@ -178,7 +184,9 @@ impl<T: Thread> Source<T> {
     /// Closes the socket: no further call, no further event; who waits is woken. The descriptor goes with the last
     /// call that still uses it. `false`: it was closed before.
     pub fn close(&self, stale: &mut Vec<T>) -> bool {
-        let Some(lease) = self.end(stale) else { return false };
+        let Some(lease) = self.end(stale) else {
+            return false;
+        };
         drop(lease);
         true
     }
@@ -191,11 +199,14 @@ impl<T: Thread> Source<T> {
 
     fn end(&self, stale: &mut Vec<T>) -> Option<Lease<'_, T>> {
         let lease = self.lease()?;
-        if self.leases.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED != 0 {
+        if self.leases.update(|leases| leases | CLOSED) & CLOSED != 0 {
             return None;
         }
         self.deregister(&lease);
-        for waiter in [self.read.close(), self.write.close()].into_iter().flatten() {
+        for waiter in [self.read.close(), self.write.close()]
+            .into_iter()
+            .flatten()
+        {
             Hub::wake(waiter.thread, waiter.epoch, stale);
         }
         Some(lease)
@@ -204,7 +215,9 @@ impl<T: Thread> Source<T> {
     /// A fresh socket of the same kind behind this one, for an OS whose sockets do not survive a failed connect.
     /// Bound to the same address; its options are the OS's defaults and no delay.
     pub fn renew(&self) -> io::Result<()> {
-        let Some(lease) = self.lease() else { return Ok(()) };
+        let Some(lease) = self.lease() else {
+            return Ok(());
+        };
         let fresh = Descriptor::make(self.family.domain(), self.kind, self.protocol)?;
         if self.kind == Type::STREAM && self.family != Family::Unix {
             fresh.set_tcp_nodelay(true)?;

@@ -14,7 +14,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -29,6 +29,7 @@ use super::thread::{Task, running};
 use super::{Handle, Hub, Source};
 use crate::address::Address;
 use crate::socket::{Direction, Waiter};
+use crate::sync::Exclusive;
 use crate::sys;
 use crate::wait::{NEVER, Reason};
 
@@ -89,9 +90,12 @@ impl What {
     /// Where on a socket it waits.
     fn direction(&self) -> Option<Direction> {
         match self {
-            What::Recv | What::RecvBytes | What::RecvExactly | What::RecvAll(_) | What::Accept | What::Readable => {
-                Some(Direction::Read)
-            }
+            What::Recv
+            | What::RecvBytes
+            | What::RecvExactly
+            | What::RecvAll(_)
+            | What::Accept
+            | What::Readable => Some(Direction::Read),
             What::Send | What::Connect(_) | What::Writable => Some(Direction::Write),
             What::Sleep | What::Wait | What::Suspend => None,
         }
@@ -113,14 +117,14 @@ enum Stage {
 
 struct Op {
     what: What,
-    stage: AtomicU8,
+    stage: Exclusive,
     /// The thread that waits, to be compared with the one that runs. No reference: who wakes the thread keeps it, and
     /// nothing else does, so that a thread that nobody can wake any more goes.
     task: *const Task,
     /// The Socket or Wait, an owned reference; null for a sleep.
     object: *mut ffi::PyObject,
-    /// The pinned buffer; `obj` is null when there is none.
-    buffer: ffi::Py_buffer,
+    /// The pinned buffer; only `obj` is set while there is none, to null.
+    buffer: MaybeUninit<ffi::Py_buffer>,
     want: usize,
     moved: usize,
     expires: u64,
@@ -150,14 +154,17 @@ enum Attempt {
 }
 
 impl Op {
+    /// Not to be awaited yet, nor missed when it goes.
     fn new(what: What) -> Self {
+        let mut buffer = MaybeUninit::<ffi::Py_buffer>::uninit();
+        // SAFETY: a field of a place that is ours.
+        unsafe { (&raw mut (*buffer.as_mut_ptr()).obj).write(ptr::null_mut()) };
         Op {
             what,
-            stage: AtomicU8::new(Stage::New as u8),
+            stage: Exclusive::new(Stage::Done as usize),
             task: ptr::null(),
             object: ptr::null_mut(),
-            // SAFETY: a Py_buffer of zeroes is the documented empty one.
-            buffer: unsafe { MaybeUninit::zeroed().assume_init() },
+            buffer,
             want: 0,
             moved: 0,
             expires: NEVER,
@@ -169,14 +176,17 @@ impl Op {
     ///
     /// # Safety
     /// It is one, or there is none, and the result is not used when the operation is gone.
-    unsafe fn object<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(&self) -> Option<&'a T> {
+    unsafe fn object<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
+        &self,
+    ) -> Option<&'a T> {
         // SAFETY: a Py is a pointer to an object, borrowed here; its class is as the caller says.
-        (!self.object.is_null()).then(|| unsafe { &*ptr::from_ref((*(&raw const self.object).cast::<Py<T>>()).get()) })
+        (!self.object.is_null())
+            .then(|| unsafe { &*ptr::from_ref((*(&raw const self.object).cast::<Py<T>>()).get()) })
     }
 
     /// The socket of an operation that has a direction.
     fn socket<'a>(&self) -> &'a Socket {
-        // SAFETY: operations with a direction are made by `on_socket` alone, whose object is a Socket. What is borrowed
+        // SAFETY: operations with a direction are made by `Making::on_socket` alone, whose object is a Socket. What is borrowed
         // here is used within one step, or one drop, of this operation.
         unsafe { self.object().unwrap_unchecked() }
     }
@@ -187,28 +197,54 @@ impl Op {
 
     fn waited_for<'a>(&self) -> Option<&'a Wait> {
         // SAFETY: a What::Wait is made by `Wait.__await__` alone, with the Wait as its object; as `socket`.
-        if matches!(self.what, What::Wait) { unsafe { self.object() } } else { None }
+        if matches!(self.what, What::Wait) {
+            unsafe { self.object() }
+        } else {
+            None
+        }
     }
 
+    /// Where the pinned buffer begins.
     fn data(&self) -> *mut u8 {
-        self.buffer.buf.cast()
+        // SAFETY: called with a pinned buffer alone.
+        unsafe { (*self.buffer.as_ptr()).buf.cast() }
+    }
+
+    /// How long the pinned buffer is.
+    fn room(&self) -> usize {
+        // SAFETY: as `data`.
+        unsafe { (*self.buffer.as_ptr()).len as usize }
     }
 
     fn pin(&mut self, py: Python<'_>, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
-        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
+        let flags = if writable {
+            ffi::PyBUF_WRITABLE
+        } else {
+            ffi::PyBUF_SIMPLE
+        };
         // SAFETY: both pointers are valid; the view is released by `unpin`.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut self.buffer, flags) } == 0 {
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), self.buffer.as_mut_ptr(), flags) } == 0
+        {
             return Ok(());
         }
         let error = PyErr::fetch(py);
         let kind = object.get_type().name()?;
         if object.is_instance_of::<PyString>() && !writable {
-            return Err(PyTypeError::new_err("send takes bytes, not str: encode it first, e.g. text.encode()"));
+            return Err(PyTypeError::new_err(
+                "send takes bytes, not str: encode it first, e.g. text.encode()",
+            ));
         }
         // SAFETY: the object is alive.
         if unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) } == 0 {
-            let wanted = if writable { "a writable buffer such as a bytearray, or a number of bytes" } else { "bytes or another buffer" };
-            return Err(PyTypeError::new_err(format!("{} takes {wanted}, not {kind}", self.what.name())));
+            let wanted = if writable {
+                "a writable buffer such as a bytearray, or a number of bytes"
+            } else {
+                "bytes or another buffer"
+            };
+            return Err(PyTypeError::new_err(format!(
+                "{} takes {wanted}, not {kind}",
+                self.what.name()
+            )));
         }
         if writable && error.is_instance_of::<PyBufferError>(py) {
             return Err(PyTypeError::new_err(format!(
@@ -222,14 +258,24 @@ impl Op {
     /// The buffer is no longer needed. Runs Python: an exporter may do anything then.
     fn unpin(&mut self) {
         // SAFETY: released once: PyBuffer_Release sets `obj` to null and does nothing if it is.
-        unsafe { ffi::PyBuffer_Release(&raw mut self.buffer) };
+        unsafe { ffi::PyBuffer_Release(self.buffer.as_mut_ptr()) };
     }
 
     fn moved(&self) -> Moved<'_> {
         match &self.what {
-            What::Send => Moved { sent: self.moved, ..Moved::default() },
-            What::RecvAll(data) => Moved { received: data.len(), data, ..Moved::default() },
-            _ => Moved { received: self.moved, ..Moved::default() },
+            What::Send => Moved {
+                sent: self.moved,
+                ..Moved::default()
+            },
+            What::RecvAll(data) => Moved {
+                received: data.len(),
+                data,
+                ..Moved::default()
+            },
+            _ => Moved {
+                received: self.moved,
+                ..Moved::default()
+            },
         }
     }
 
@@ -238,7 +284,9 @@ impl Op {
         match (&self.what, self.waited_for()) {
             (What::Sleep | What::Suspend, _) => self.what.name().to_owned(),
             (_, Some(wait)) => wait.what.bind(py).to_string_lossy().into_owned(),
-            (What::Connect(connect), _) => format!("connect {} {}", self.socket().kind_name(), connect.address),
+            (What::Connect(connect), _) => {
+                format!("connect {} {}", self.socket().kind_name(), connect.address)
+            }
             _ => self.socket().describe(self.what.name()),
         }
     }
@@ -262,7 +310,7 @@ impl Op {
                     return Ok(Step::Done(py.None()));
                 }
                 if let Some(direction) = self.what.direction() {
-                    if self.source().direction(direction).claim().is_none() {
+                    if !self.source().direction(direction).claim() {
                         return Err(self.busy(py, direction));
                     }
                     let result = self.attempts(py, &task, direction, false);
@@ -277,7 +325,9 @@ impl Op {
                 let task = require_running(py, self.what.name())?;
                 if !ptr::eq(self.task, task.get()) {
                     self.withdraw(py);
-                    return Err(PyRuntimeError::new_err("this operation waits in another thread: await it in one"));
+                    return Err(PyRuntimeError::new_err(
+                        "this operation waits in another thread: await it in one",
+                    ));
                 }
                 let reason = task.get().wait().reason();
                 if let Some(direction) = self.what.direction() {
@@ -293,24 +343,38 @@ impl Op {
                 }
                 self.finish_waiting(py, &task, reason)
             }
-            Stage::Busy => Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
-            Stage::Done => Err(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
+            Stage::Busy => Err(PyRuntimeError::new_err(
+                "this operation runs already: await it once, in one thread",
+            )),
+            Stage::Done => Err(PyRuntimeError::new_err(
+                "this operation was awaited already: call the method again",
+            )),
         }
     }
 
     /// Tries the system call until it is done or would block, then parks.
-    fn attempts(&mut self, py: Python<'_>, task: &Bound<'_, Task>, direction: Direction, expired: bool) -> PyResult<Step> {
+    fn attempts(
+        &mut self,
+        py: Python<'_>,
+        task: &Bound<'_, Task>,
+        direction: Direction,
+        expired: bool,
+    ) -> PyResult<Step> {
         let source = self.source();
         let ready = source.direction(direction);
         let mut must_try = expired;
         loop {
             let seen = ready.snapshot();
             if seen.is_closed() {
-                return Err(self.socket().closed_error(py, &self.describe(py), self.moved()));
+                return Err(self
+                    .socket()
+                    .closed_error(py, &self.describe(py), self.moved()));
             }
             if seen.is_ready() || must_try {
                 must_try = false;
-                let Some(lease) = source.lease() else { continue };
+                let Some(lease) = source.lease() else {
+                    continue;
+                };
                 match self.attempt(py, source, &lease, seen, direction)? {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
                     Attempt::Again => continue,
@@ -328,7 +392,9 @@ impl Op {
                         self.describe(py)
                     )));
                 }
-                Err(failed) => return Err(error::os(py, &failed, &self.describe(py), self.moved())),
+                Err(failed) => {
+                    return Err(error::os(py, &failed, &self.describe(py), self.moved()));
+                }
             }
             if self.park(task, Some(source)) {
                 return Ok(Step::Pending);
@@ -342,14 +408,22 @@ impl Op {
         if self.since == 0 {
             self.since = this.hub().now();
         }
-        let (epoch, earliest) = this.wait().park(self.expires, &this.hub().timers, || task.clone().unbind());
+        let (epoch, earliest) = this
+            .wait()
+            .park(self.expires, &this.hub().timers, || task.clone().unbind());
         if let (Some(source), Some(direction)) = (source, self.what.direction()) {
-            let waiter = Waiter { thread: task.clone().unbind(), epoch, since: self.since };
+            let waiter = Waiter {
+                thread: task.clone().unbind(),
+                epoch,
+                since: self.since,
+            };
             if source.direction(direction).park(waiter).is_err() {
                 this.wait().unpark();
                 return false;
             }
-        } else if self.waited_for().is_some_and(|wait| !wait.park(task, epoch))
+        } else if self
+            .waited_for()
+            .is_some_and(|wait| !wait.park(task, epoch))
             || matches!(self.what, What::Suspend) && !this.suspend(epoch)
         {
             this.wait().unpark();
@@ -384,7 +458,12 @@ impl Op {
         self.finish_waiting(py, task, Reason::Event)
     }
 
-    fn finish_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>, reason: Reason) -> PyResult<Step> {
+    fn finish_waiting(
+        &mut self,
+        py: Python<'_>,
+        task: &Bound<'_, Task>,
+        reason: Reason,
+    ) -> PyResult<Step> {
         if matches!(self.what, What::Suspend) {
             let value = task.get().resumed(reason == Reason::Cancelled);
             return value.map(Step::Done).ok_or_else(|| error::cancelled(py));
@@ -408,7 +487,10 @@ impl Op {
     }
 
     fn waited(&self) -> String {
-        format!("nothing came in {:.3} s", sys::now().saturating_sub(self.since) as f64 / 1e9)
+        format!(
+            "nothing came in {:.3} s",
+            sys::now().saturating_sub(self.since) as f64 / 1e9
+        )
     }
 
     fn timeout(&self, py: Python<'_>) -> PyErr {
@@ -421,27 +503,46 @@ impl Op {
             _ => String::new(),
         };
         let passed = sys::now().saturating_sub(self.since) as f64 / 1e9;
-        let what = format!("{}: not done after {passed:.3} s{bytes}; the socket is closed", self.describe(py));
+        let what = format!(
+            "{}: not done after {passed:.3} s{bytes}; the socket is closed",
+            self.describe(py)
+        );
         let error = error::named(py, "timeout", &what, moved);
         self.socket().close_because(py, "its deadline passed");
         error
     }
 
     fn busy(&self, py: Python<'_>, direction: Direction) -> PyErr {
-        let doing = if direction == Direction::Read { "reads" } else { "writes" };
+        let doing = if direction == Direction::Read {
+            "reads"
+        } else {
+            "writes"
+        };
         let holder = self.source().direction(direction).with_waiter(|waiter| {
-            (waiter.thread.get().id(), waiter.thread.get().label(py), waiter.thread.get().is_named(), waiter.since)
+            (
+                waiter.thread.get().id(),
+                waiter.thread.get().label(py),
+                waiter.thread.get().is_named(),
+                waiter.since,
+            )
         });
         let who = holder.map_or_else(
             || "another thread".to_owned(),
             |(id, label, named, since)| {
                 let label = label.bind(py).to_string_lossy();
-                let name = if named { label.into_owned() } else { format!("{label}-{id}") };
+                let name = if named {
+                    label.into_owned()
+                } else {
+                    format!("{label}-{id}")
+                };
                 let passed = sys::now().saturating_sub(since) as f64 / 1e9;
                 format!("thread '{name}' has waited there for {passed:.3} s and")
             },
         );
-        let what = format!("{}: {who} {doing} this socket; one thread may read while another writes", self.describe(py));
+        let what = format!(
+            "{}: {who} {doing} this socket; one thread may read while another writes",
+            self.describe(py)
+        );
         error::named(py, "busy", &what, Moved::default())
     }
 
@@ -485,7 +586,13 @@ impl Op {
                 Ok(false) => Ok(Ok(Attempt::WouldBlock)),
                 Err(error) => Err(error),
             },
-            What::Readable => peek(lease).map(|ready| Ok(if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock })),
+            What::Readable => peek(lease).map(|ready| {
+                Ok(if ready {
+                    Attempt::Done(py.None())
+                } else {
+                    Attempt::WouldBlock
+                })
+            }),
             What::Writable => Ok(Ok(Attempt::Done(py.None()))),
             What::Sleep | What::Wait | What::Suspend => Ok(Ok(Attempt::WouldBlock)),
         };
@@ -523,8 +630,12 @@ impl Op {
             return Ok(Attempt::Done(number(py, self.moved)));
         }
         if n == 0 {
-            let what =
-                format!("{}: the peer ended the stream after {} of {} bytes", self.describe(py), self.moved, self.want);
+            let what = format!(
+                "{}: the peer ended the stream after {} of {} bytes",
+                self.describe(py),
+                self.moved,
+                self.want
+            );
             return Err(error::named(py, "closed", &what, self.moved()));
         }
         drained(source, seen);
@@ -545,7 +656,9 @@ impl Op {
                 // SAFETY: this OS thread's own buffer, of SCRATCH bytes, used by nobody else before the bytes are made:
                 // neither the system call nor PyBytes::new runs Python code.
                 unsafe {
-                    lease.recv((*scratch).as_mut_ptr(), room, 0).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
+                    lease
+                        .recv((*scratch).as_mut_ptr(), room, 0)
+                        .map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
                 }
             })
         } else {
@@ -577,19 +690,28 @@ impl Op {
         seen: crate::readiness::Snapshot,
     ) -> PyResult<Attempt> {
         let most = self.want;
-        let What::RecvAll(data) = &mut self.what else { return Ok(Attempt::WouldBlock) };
+        let What::RecvAll(data) = &mut self.what else {
+            return Ok(Attempt::WouldBlock);
+        };
         // One byte beyond the limit tells "exactly the limit, then the end" from "more than the limit".
-        let room = (most - data.len()).saturating_add(1).min(data.len().clamp(SCRATCH, LARGEST));
+        let room = (most - data.len())
+            .saturating_add(1)
+            .min(data.len().clamp(SCRATCH, LARGEST));
         data.reserve(room);
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
         let got = unsafe {
-            lease.recv(data.as_mut_ptr().add(begin), room, 0).inspect(|&n| data.set_len(begin + n))
+            lease
+                .recv(data.as_mut_ptr().add(begin), room, 0)
+                .inspect(|&n| data.set_len(begin + n))
         };
         match got {
             Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
             Ok(_) if data.len() > most => {
-                let what = format!("{}: more than {most} bytes came before the end", self.describe(py));
+                let what = format!(
+                    "{}: more than {most} bytes came before the end",
+                    self.describe(py)
+                );
                 Err(error::named(py, "message_too_long", &what, self.moved()))
             }
             Ok(n) => {
@@ -602,7 +724,11 @@ impl Op {
         }
     }
 
-    fn accept(&mut self, py: Python<'_>, lease: &crate::socket::Lease<'_, Handle>) -> PyResult<Attempt> {
+    fn accept(
+        &mut self,
+        py: Python<'_>,
+        lease: &crate::socket::Lease<'_, Handle>,
+    ) -> PyResult<Attempt> {
         match lease.accept() {
             Ok((socket, peer)) => {
                 let listener = self.source();
@@ -612,7 +738,8 @@ impl Op {
                 // SAFETY: an accept has a Socket as its object.
                 let object = unsafe { Bound::from_borrowed_ptr(py, self.object) };
                 let connection = object.get_type().call1((new,))?;
-                let result = (connection, remote.map(SockAddr), local.map(SockAddr)).into_pyobject(py)?;
+                let result =
+                    (connection, remote.map(SockAddr), local.map(SockAddr)).into_pyobject(py)?;
                 Ok(Attempt::Done(result.into_any().unbind()))
             }
             Err(failed) if sys::is_transient_accept(&failed) => Ok(Attempt::Again),
@@ -621,7 +748,7 @@ impl Op {
     }
 
     fn next(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Release);
+        self.stage.set(stage as usize);
     }
 }
 
@@ -654,12 +781,19 @@ fn peek(lease: &crate::socket::Lease<'_, Handle>) -> io::Result<bool> {
         // A listener has no bytes; that it was marked ready is all there is to know.
         Err(error) if sys::is_not_connected(&error) => Ok(true),
         // Nothing, or an error that the next read will report.
-        Err(error) => Ok(!matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)),
+        Err(error) => Ok(!matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+        )),
     }
 }
 
 /// Begins to connect, or looks how far it is: writable is not yet connected.
-fn connect_step(connect: &mut Connect, lease: &crate::socket::Lease<'_, Handle>, source: &Source) -> io::Result<bool> {
+fn connect_step(
+    connect: &mut Connect,
+    lease: &crate::socket::Lease<'_, Handle>,
+    source: &Source,
+) -> io::Result<bool> {
     if !connect.begun {
         let address = connect.address.to_os()?;
         connect.begun = true;
@@ -682,39 +816,70 @@ fn connect_step(connect: &mut Connect, lease: &crate::socket::Lease<'_, Handle>,
     }
 }
 
-/// Makes the object of an operation.
-fn object(py: Python<'_>, op: Op) -> PyResult<Bound<'_, PyAny>> {
-    let kind = OP_TYPE.load(Ordering::Relaxed);
-    // SAFETY: the type was made by `make_type` with OpObject's size; PyObject_Init makes the block an object with one
-    // reference, and the operation is written before anything else sees it.
-    unsafe {
-        let block = ffi::PyObject_Malloc(size_of::<OpObject>()).cast::<OpObject>();
-        if block.is_null() {
-            drop(op);
-            return Err(PyErr::new::<pyo3::exceptions::PyMemoryError, _>(()));
+/// An operation whose arguments are still being read. Dropped before `made`, it leaves without a word.
+struct Making<'py>(Bound<'py, PyAny>);
+
+impl<'py> Making<'py> {
+    fn new(py: Python<'py>, what: What) -> PyResult<Self> {
+        let kind = OP_TYPE.load(Ordering::Relaxed);
+        // SAFETY: the type was made by `make_type` with OpObject's size; PyObject_Init makes the block an object with
+        // one reference, and the operation is written before anything else sees it.
+        unsafe {
+            let block = ffi::PyObject_Malloc(size_of::<OpObject>()).cast::<OpObject>();
+            if block.is_null() {
+                return Err(PyErr::new::<pyo3::exceptions::PyMemoryError, _>(()));
+            }
+            ffi::PyObject_Init(block.cast(), kind);
+            (*block).op.write(Op::new(what));
+            Ok(Making(Bound::from_owned_ptr(py, block.cast())))
         }
-        ffi::PyObject_Init(block.cast(), kind);
-        (*block).op.write(op);
-        Ok(Bound::from_owned_ptr(py, block.cast()))
+    }
+
+    fn on_socket(socket: &Bound<'py, Socket>, what: What, expires: Arg<'_, 'py>) -> PyResult<Self> {
+        let mut op = Making::new(socket.py(), what)?;
+        if expires.is_some() {
+            op.expires = deadline(expires)?;
+        }
+        op.object = socket.clone().into_ptr();
+        Ok(op)
+    }
+
+    /// It has all it needs.
+    fn made(self) -> PyResult<Bound<'py, PyAny>> {
+        self.next(Stage::New);
+        Ok(self.0)
     }
 }
 
-fn on_socket<'py>(socket: &Bound<'py, Socket>, what: What, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Op> {
-    let mut op = Op::new(what);
-    if let Some(expires) = expires {
-        op.expires = deadline(Some(expires))?;
+impl std::ops::Deref for Making<'_> {
+    type Target = Op;
+    fn deref(&self) -> &Op {
+        // SAFETY: an operation that nobody else has yet.
+        unsafe { &*op_of(self.0.as_ptr()) }
     }
-    op.object = socket.clone().into_ptr();
-    Ok(op)
+}
+
+impl std::ops::DerefMut for Making<'_> {
+    fn deref_mut(&mut self) -> &mut Op {
+        // SAFETY: as `deref`.
+        unsafe { &mut *op_of(self.0.as_ptr()) }
+    }
 }
 
 /// `maxlen` of a call, checked against the buffer's length.
 fn limit(maxlen: Option<&Bound<'_, PyAny>>, length: usize, what: &str) -> PyResult<usize> {
-    let Some(maxlen) = maxlen else { return Ok(length) };
+    let Some(maxlen) = maxlen else {
+        return Ok(length);
+    };
     match maxlen.extract::<i64>() {
         Ok(n) if n >= 0 => Ok(length.min(n as usize)),
-        Ok(n) => Err(PyValueError::new_err(format!("{what} must not be negative, and is {n}"))),
-        Err(_) => Err(PyTypeError::new_err(format!("{what} must be an int or None, not {}", maxlen.get_type().name()?))),
+        Ok(n) => Err(PyValueError::new_err(format!(
+            "{what} must not be negative, and is {n}"
+        ))),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "{what} must be an int or None, not {}",
+            maxlen.get_type().name()?
+        ))),
     }
 }
 
@@ -730,38 +895,44 @@ pub fn recv<'py>(
     // SAFETY: the object is alive.
     let is_number = unsafe { ffi::PyLong_Check(into.as_ptr()) } != 0;
     if is_number {
-        let mut op = on_socket(socket, What::RecvBytes, expires)?;
+        let mut op = Making::on_socket(socket, What::RecvBytes, expires)?;
         if maxlen.is_some() {
-            return Err(PyTypeError::new_err("recv(n) takes no maxlen: n is the most it returns"));
+            return Err(PyTypeError::new_err(
+                "recv(n) takes no maxlen: n is the most it returns",
+            ));
         }
         op.want = count(into, "recv(n)", 1)?;
-        return object(py, op);
+        return op.made();
     }
-    let mut op = on_socket(socket, What::Recv, expires)?;
+    let mut op = Making::on_socket(socket, What::Recv, expires)?;
     op.pin(py, into, true)?;
-    match limit(maxlen, op.buffer.len as usize, "maxlen")? {
-        0 => {
-            Err(PyValueError::new_err("recv needs room for one byte at least: 0 would look like the end of the stream"))
-        }
-        want => {
-            op.want = want;
-            object(py, op)
-        }
+    op.want = limit(maxlen, op.room(), "maxlen")?;
+    if op.want == 0 {
+        let why = "recv needs room for one byte at least: 0 would look like the end of the stream";
+        return Err(PyValueError::new_err(why));
     }
+    op.made()
 }
 
 /// A number of bytes.
 fn count(n: &Bound<'_, PyAny>, what: &str, least: i64) -> PyResult<usize> {
     if n.is_instance_of::<pyo3::types::PyBool>() {
-        return Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not a bool")));
+        return Err(PyTypeError::new_err(format!(
+            "{what} takes a number of bytes, not a bool"
+        )));
     }
     match n.extract::<i64>() {
         Ok(n) if n >= least => Ok(n as usize),
-        Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} byte or more, not {n}"))),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(n.py()) => {
-            Err(PyValueError::new_err(format!("{what}: the number of bytes is out of range")))
-        }
-        Err(_) => Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not {}", n.get_type().name()?))),
+        Ok(n) => Err(PyValueError::new_err(format!(
+            "{what} takes {least} byte or more, not {n}"
+        ))),
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(n.py()) => Err(
+            PyValueError::new_err(format!("{what}: the number of bytes is out of range")),
+        ),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "{what} takes a number of bytes, not {}",
+            n.get_type().name()?
+        ))),
     }
 }
 
@@ -772,15 +943,18 @@ pub fn recvn<'py>(
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = socket.py();
-    let mut op = on_socket(socket, What::RecvExactly, expires)?;
+    let mut op = Making::on_socket(socket, What::RecvExactly, expires)?;
     let wanted = n.map(|n| count(n, "recvn", 0)).transpose()?;
     op.pin(py, into, true)?;
-    let length = op.buffer.len as usize;
+    let length = op.room();
     op.want = wanted.unwrap_or(length);
     if op.want > length {
-        return Err(PyValueError::new_err(format!("recvn of {} bytes into a buffer of {length}", wanted.unwrap_or(0))));
+        return Err(PyValueError::new_err(format!(
+            "recvn of {} bytes into a buffer of {length}",
+            wanted.unwrap_or(0)
+        )));
     }
-    object(py, op)
+    op.made()
 }
 
 pub fn recvall<'py>(
@@ -788,9 +962,9 @@ pub fn recvall<'py>(
     maxlen: Arg<'_, 'py>,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut op = on_socket(socket, What::RecvAll(Box::default()), expires)?;
+    let mut op = Making::on_socket(socket, What::RecvAll(Box::default()), expires)?;
     op.want = limit(maxlen, usize::MAX >> 1, "maxlen")?;
-    object(socket.py(), op)
+    op.made()
 }
 
 pub fn send<'py>(
@@ -800,14 +974,17 @@ pub fn send<'py>(
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = socket.py();
-    let mut op = on_socket(socket, What::Send, expires)?;
+    let mut op = Making::on_socket(socket, What::Send, expires)?;
     op.pin(py, data, false)?;
-    op.want = limit(maxlen, op.buffer.len as usize, "maxlen")?;
-    object(py, op)
+    op.want = limit(maxlen, op.room(), "maxlen")?;
+    op.made()
 }
 
-pub fn accept<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-    object(socket.py(), on_socket(socket, What::Accept, expires)?)
+pub fn accept<'py>(
+    socket: &Bound<'py, Socket>,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    Making::on_socket(socket, What::Accept, expires)?.made()
 }
 
 pub fn connect<'py>(
@@ -815,8 +992,11 @@ pub fn connect<'py>(
     address: &SockAddr,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let connect = Connect { address: address.0.clone(), begun: false };
-    object(socket.py(), on_socket(socket, What::Connect(Box::new(connect)), expires)?)
+    let connect = Connect {
+        address: address.0.clone(),
+        begun: false,
+    };
+    Making::on_socket(socket, What::Connect(Box::new(connect)), expires)?.made()
 }
 
 pub fn ready<'py>(
@@ -824,22 +1004,26 @@ pub fn ready<'py>(
     direction: Direction,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let what = if direction == Direction::Read { What::Readable } else { What::Writable };
-    object(socket.py(), on_socket(socket, what, expires)?)
+    let what = if direction == Direction::Read {
+        What::Readable
+    } else {
+        What::Writable
+    };
+    Making::on_socket(socket, what, expires)?.made()
 }
 
 /// Awaits a time of `clock()`; infinity and None: until it is cancelled.
 #[pyfunction]
 pub fn sleep_until<'py>(py: Python<'py>, t: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let mut op = Op::new(What::Sleep);
+    let mut op = Making::new(py, What::Sleep)?;
     op.expires = deadline(Some(t))?;
-    object(py, op)
+    op.made()
 }
 
 /// Waits until somebody calls `thread.resume(value)`, and returns the value.
 #[pyfunction]
 pub fn suspend(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    object(py, Op::new(What::Suspend))
+    Making::new(py, What::Suspend)?.made()
 }
 
 /// What a thread waits for that is no socket: awaited once, woken once, from any OS thread, in any order.
@@ -901,13 +1085,19 @@ impl Wait {
     #[new]
     #[pyo3(signature = (what, expires=None))]
     fn new(what: Py<PyString>, expires: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Ok(Wait { what, expires: deadline(expires)?, slot: parking_lot::Mutex::default() })
+        Ok(Wait {
+            what,
+            expires: deadline(expires)?,
+            slot: parking_lot::Mutex::default(),
+        })
     }
 
     /// Ends the wait with a value. False: it is over already, and the value is dropped.
     #[pyo3(signature = (value=None))]
     fn wake(&self, py: Python<'_>, value: Option<Py<PyAny>>) -> bool {
-        let Some(waiter) = self.end(value.unwrap_or_else(|| py.None())) else { return false };
+        let Some(waiter) = self.end(value.unwrap_or_else(|| py.None())) else {
+            return false;
+        };
         if let Some((task, epoch)) = waiter {
             let mut stale = Vec::new();
             Hub::wake(task, epoch, &mut stale);
@@ -922,10 +1112,10 @@ impl Wait {
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let mut op = Op::new(What::Wait);
+        let mut op = Making::new(slf.py(), What::Wait)?;
         op.expires = slf.get().expires;
         op.object = slf.clone().into_ptr();
-        object(slf.py(), op)
+        op.made()
     }
 }
 
@@ -945,20 +1135,26 @@ unsafe fn step(object: *mut ffi::PyObject) -> PyResult<Step> {
     let op = unsafe { op_of(object) };
     // SAFETY: an atomic field of a live object.
     let stage = unsafe { &*(&raw const (*op).stage) };
-    let before = stage.swap(Stage::Busy as u8, Ordering::AcqRel);
+    let before = stage.update(|_| Stage::Busy as usize);
     let before = match before {
         0 => Stage::New,
         1 => Stage::Yielded,
         2 => Stage::Parked,
         3 => {
-            return Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread"));
+            return Err(PyRuntimeError::new_err(
+                "this operation runs already: await it once, in one thread",
+            ));
         }
         _ => Stage::Done,
     };
     // SAFETY: whoever swapped `Busy` in from another stage has the operation alone until it stores another.
     let op = unsafe { &mut *op };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| op.run(py, before)))
-        .unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
+        .unwrap_or_else(|_| {
+            Err(PyRuntimeError::new_err(
+                "a bug in sock: the panic's message is on stderr",
+            ))
+        });
     if !matches!(result, Ok(Step::Pending)) {
         op.next(Stage::Done);
         op.unpin();
@@ -1028,7 +1224,10 @@ fn stop_iteration(py: Python<'_>, value: Py<PyAny>) {
     unsafe {
         if ffi::PyLong_CheckExact(value.as_ptr()) != 0 {
             let mut reused = REUSED.load(Ordering::Relaxed);
-            if reused.is_null() || ffi::Py_REFCNT(reused.cast()) != 1 || !(*reused).traceback.is_null() {
+            if reused.is_null()
+                || ffi::Py_REFCNT(reused.cast()) != 1
+                || !(*reused).traceback.is_null()
+            {
                 REUSED.store(ptr::null_mut(), Ordering::Relaxed);
                 ffi::Py_XDECREF(reused.cast());
                 reused = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration).cast();
@@ -1065,11 +1264,11 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         let op = &mut *op_of(object);
-        let stage = *op.stage.get_mut();
-        if stage == Stage::New as u8 {
+        let stage = op.stage.get();
+        if stage == Stage::New as usize {
             never_awaited(py, op);
         }
-        if stage == Stage::Parked as u8 {
+        if stage == Stage::Parked as usize {
             op.withdraw(py);
         }
         ptr::drop_in_place(op);
@@ -1116,11 +1315,14 @@ pub fn make_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
         name: c"sock._sock.Operation".as_ptr(),
         basicsize: size_of::<OpObject>() as c_int,
         itemsize: 0,
-        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE) as _,
+        flags: (ffi::Py_TPFLAGS_DEFAULT
+            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
+            | ffi::Py_TPFLAGS_IMMUTABLETYPE) as _,
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: the spec and its slots are valid for the call, and name functions of the slots' types.
-    let kind = unsafe { Bound::from_owned_ptr_or_err(module.py(), ffi::PyType_FromSpec(&raw mut spec)) }?;
+    let kind =
+        unsafe { Bound::from_owned_ptr_or_err(module.py(), ffi::PyType_FromSpec(&raw mut spec)) }?;
     module.add("Operation", &kind)?;
     OP_TYPE.store(kind.into_ptr().cast(), Ordering::Release);
     Ok(())

@@ -21,7 +21,9 @@ pub fn clock() -> f64 {
 /// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. None and
 /// infinity: never. The past: as soon as possible.
 pub fn deadline(expires: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
-    let Some(expires) = expires else { return Ok(NEVER) };
+    let Some(expires) = expires else {
+        return Ok(NEVER);
+    };
     let Ok(seconds) = expires.extract::<f64>() else {
         return Err(PyTypeError::new_err(format!(
             "expires must be a sock.clock() value in seconds or None, not {}",
@@ -29,7 +31,9 @@ pub fn deadline(expires: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         )));
     };
     if seconds.is_nan() {
-        return Err(PyValueError::new_err("expires is not a number: give a sock.clock() value, e.g. sock.clock() + 5"));
+        return Err(PyValueError::new_err(
+            "expires is not a number: give a sock.clock() value, e.g. sock.clock() + 5",
+        ));
     }
     // `as` saturates: the past becomes 0, whatever is too far away never.
     Ok((seconds * 1e9).ceil() as u64)
@@ -50,7 +54,8 @@ impl Poller {
 impl Poller {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
-        let hub = Hub::new().map_err(|error| error::os(py, &error, "make a poller", Moved::default()))?;
+        let hub =
+            Hub::new().map_err(|error| error::os(py, &error, "make a poller", Moved::default()))?;
         Ok(Poller { hub: Arc::new(hub) })
     }
 
@@ -105,7 +110,11 @@ pub struct Turns {
 
 impl Turns {
     fn end_current(&self, py: Python<'_>) {
-        let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let current = self
+            .current
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         if let Some(current) = current {
             set_running(None);
             end_turn(current.bind(py));
@@ -117,7 +126,11 @@ impl Turns {
 impl Turns {
     #[new]
     #[pyo3(signature = (poller, until=None, once=false))]
-    fn new(poller: &Bound<'_, Poller>, until: Option<&Bound<'_, PyAny>>, once: bool) -> PyResult<Self> {
+    fn new(
+        poller: &Bound<'_, Poller>,
+        until: Option<&Bound<'_, PyAny>>,
+        once: bool,
+    ) -> PyResult<Self> {
         let hub = poller.get().hub.clone();
         Ok(Turns {
             until: deadline(until)?,
@@ -141,12 +154,18 @@ impl Turns {
             return Ok(None);
         }
         loop {
-            if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
+            if self.stopped.load(Ordering::Acquire)
+                || self.hub.stops() != self.stops
+                || self.hub.is_forked()
+            {
                 self.stopped.store(true, Ordering::Release);
                 return Ok(None);
             }
             // Also where there is always something to do; but never before what is ready has had its chance.
-            if self.until != NEVER && self.handed.load(Ordering::Relaxed) && self.hub.now() >= self.until {
+            if self.until != NEVER
+                && self.handed.load(Ordering::Relaxed)
+                && self.hub.now() >= self.until
+            {
                 self.timed_out.store(true, Ordering::Release);
                 return Ok(None);
             }
@@ -154,7 +173,11 @@ impl Turns {
                 let task = task.into_bound(py);
                 task.get().wait().enter();
                 set_running(Some(&task));
-                *self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(task.clone().unbind());
+                *self
+                    .current
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) =
+                    Some(task.clone().unbind());
                 self.handed.store(true, Ordering::Relaxed);
                 return Ok(Some(task));
             }

@@ -92,7 +92,11 @@ impl Task {
 
     pub fn full_name(&self, py: Python<'_>) -> String {
         let label = self.label.bind(py).to_string_lossy();
-        if self.named { label.into_owned() } else { format!("{label}-{}", self.id) }
+        if self.named {
+            label.into_owned()
+        } else {
+            format!("{label}-{}", self.id)
+        }
     }
 }
 
@@ -123,11 +127,21 @@ impl Task {
     fn new(poller: &Bound<'_, Poller>, label: Py<PyString>, named: bool) -> PyResult<Self> {
         let hub = poller.get().hub().clone();
         if hub.is_forked() {
-            return Err(PyRuntimeError::new_err("this Poller belongs to the parent process: make a new one"));
+            return Err(PyRuntimeError::new_err(
+                "this Poller belongs to the parent process: make a new one",
+            ));
         }
         hub.live.fetch_add(1, Ordering::AcqRel);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        Ok(Task { wait: Wait::new(), hub, id, label, named, done: AtomicBool::new(false), resume: parking_lot::Mutex::default() })
+        Ok(Task {
+            wait: Wait::new(),
+            hub,
+            id,
+            label,
+            named,
+            done: AtomicBool::new(false),
+            resume: parking_lot::Mutex::default(),
+        })
     }
 
     #[getter]
@@ -204,7 +218,10 @@ pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
 /// to its next wait. Returns what it yields; raises what ends it, a StopIteration with its result or its exception.
 #[pyfunction]
 #[pyo3(signature = (coro, context, /))]
-pub fn send<'py>(coro: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub fn send<'py>(
+    coro: &Bound<'py, PyAny>,
+    context: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = coro.py();
     let none = py.None();
     let mut result = ptr::null_mut();
@@ -221,9 +238,9 @@ pub fn send<'py>(coro: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>) -> PyRes
         }
         match status {
             ffi::PySendResult::PYGEN_NEXT => Ok(Bound::from_owned_ptr(py, result)),
-            ffi::PySendResult::PYGEN_RETURN => {
-                Err(PyErr::new::<PyStopIteration, _>((Bound::from_owned_ptr(py, result).unbind(),)))
-            }
+            ffi::PySendResult::PYGEN_RETURN => Err(PyErr::new::<PyStopIteration, _>((
+                Bound::from_owned_ptr(py, result).unbind(),
+            ))),
             ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
         }
     }

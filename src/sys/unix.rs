@@ -47,7 +47,10 @@ pub fn now() -> u64 {
     const CLOCK: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
     #[cfg(not(target_vendor = "apple"))]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is valid for writing; the clock exists on every supported system, so the call cannot fail.
     unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -92,7 +95,9 @@ pub fn is_connecting(error: &io::Error) -> bool {
 
 /// Errors of accept that concern one client, or the network, and not the listener (accept(2)).
 pub fn is_transient_accept(error: &io::Error) -> bool {
-    let Some(number) = error.raw_os_error() else { return false };
+    let Some(number) = error.raw_os_error() else {
+        return false;
+    };
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if number == libc::ENONET {
         return true;
@@ -138,7 +143,10 @@ impl Descriptor {
     pub unsafe fn adopt(raw: RawDescriptor) -> io::Result<Socket> {
         // SAFETY: as the caller promises.
         let socket = unsafe { Socket::from_raw_fd(raw) };
-        let prepared = socket.r#type().and_then(|_| socket.set_nonblocking(true)).and_then(|()| socket.set_cloexec(true));
+        let prepared = socket
+            .r#type()
+            .and_then(|_| socket.set_nonblocking(true))
+            .and_then(|()| socket.set_cloexec(true));
         match prepared {
             Ok(()) => Ok(socket),
             Err(error) => {
@@ -175,7 +183,11 @@ impl Descriptor {
     pub unsafe fn recv(&self, data: *mut u8, len: usize, flags: i32) -> io::Result<usize> {
         // SAFETY: as the caller promises.
         let got = unsafe { libc::recv(self.raw(), data.cast(), len, flags) };
-        if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
+        if got < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(got as usize)
+        }
     }
 
     /// # Safety
@@ -197,7 +209,13 @@ impl Descriptor {
 
     /// One connection from the queue, non-blocking and close-on-exec, and its peer.
     pub fn accept(&self) -> io::Result<(Socket, SockAddr)> {
-        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
+        #[cfg(any(
+            target_os = "linux",
+            target_os = "android",
+            target_os = "freebsd",
+            target_os = "netbsd",
+            target_os = "openbsd"
+        ))]
         {
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             // SAFETY: try_init hands out storage and length that accept4 may write; a result below 0 becomes an error,
@@ -205,11 +223,21 @@ impl Descriptor {
             unsafe {
                 SockAddr::try_init(|storage, len| {
                     let fd = libc::accept4(self.raw(), storage.cast(), len, flags);
-                    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Socket::from_raw_fd(fd)) }
+                    if fd < 0 {
+                        Err(io::Error::last_os_error())
+                    } else {
+                        Ok(Socket::from_raw_fd(fd))
+                    }
                 })
             }
         }
-        #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd")))]
+        #[cfg(not(any(
+            target_os = "linux",
+            target_os = "android",
+            target_os = "freebsd",
+            target_os = "netbsd",
+            target_os = "openbsd"
+        )))]
         {
             let (socket, addr) = self.with(Socket::accept)?;
             socket.set_nonblocking(true)?;
@@ -218,7 +246,11 @@ impl Descriptor {
     }
 
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.raw()), token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(
+            &mut SourceFd(&self.raw()),
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )
     }
 
     pub fn deregister(&self, registry: &Registry) -> io::Result<()> {

@@ -35,12 +35,23 @@ pub fn identify(socket: &Socket) -> io::Result<(Type, Domain, Option<Protocol>)>
     let info = unsafe {
         let handle = socket.as_raw_socket() as ws::SOCKET;
         let place = info.as_mut_ptr().cast();
-        if ws::getsockopt(handle, ws::SOL_SOCKET, ws::SO_PROTOCOL_INFOW, place, &raw mut size) != 0 {
+        if ws::getsockopt(
+            handle,
+            ws::SOL_SOCKET,
+            ws::SO_PROTOCOL_INFOW,
+            place,
+            &raw mut size,
+        ) != 0
+        {
             return Err(last_error());
         }
         info.assume_init()
     };
-    Ok((Type::from(info.iSocketType), Domain::from(info.iAddressFamily), Some(Protocol::from(info.iProtocol))))
+    Ok((
+        Type::from(info.iSocketType),
+        Domain::from(info.iAddressFamily),
+        Some(Protocol::from(info.iProtocol)),
+    ))
 }
 
 pub fn now() -> u64 {
@@ -55,11 +66,15 @@ pub fn interface_index(_name: &str) -> Option<u32> {
 
 /// A path as the OS takes it: UTF-8 for unix sockets.
 pub fn os_str(name: &[u8]) -> io::Result<&OsStr> {
-    std::str::from_utf8(name).map(OsStr::new).map_err(|_| io::Error::from_raw_os_error(ws::WSAEINVAL))
+    std::str::from_utf8(name)
+        .map(OsStr::new)
+        .map_err(|_| io::Error::from_raw_os_error(ws::WSAEINVAL))
 }
 
 pub fn unix_name(addr: &SockAddr) -> Box<[u8]> {
-    addr.as_pathname().map_or_else(Box::default, |path| path.as_os_str().as_encoded_bytes().into())
+    addr.as_pathname().map_or_else(Box::default, |path| {
+        path.as_os_str().as_encoded_bytes().into()
+    })
 }
 
 /// SO_REUSEADDR would let any program take the port: the opposite of what Unix means by it.
@@ -86,7 +101,11 @@ fn exclusive(socket: &Socket) -> io::Result<()> {
             size_of::<i32>() as i32,
         )
     };
-    if failed == 0 { Ok(()) } else { Err(last_error()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(last_error())
+    }
 }
 
 fn last_error() -> io::Error {
@@ -95,12 +114,18 @@ fn last_error() -> io::Error {
 }
 
 pub fn is_connecting(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS))
+    matches!(
+        error.raw_os_error(),
+        Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS)
+    )
 }
 
 pub fn is_transient_accept(error: &io::Error) -> bool {
     const ERROR_NETNAME_DELETED: i32 = 64;
-    matches!(error.raw_os_error(), Some(ws::WSAECONNRESET | ws::WSAECONNABORTED | ws::WSAENETDOWN | ERROR_NETNAME_DELETED))
+    matches!(
+        error.raw_os_error(),
+        Some(ws::WSAECONNRESET | ws::WSAECONNABORTED | ws::WSAENETDOWN | ERROR_NETNAME_DELETED)
+    )
 }
 
 pub fn is_not_connected(error: &io::Error) -> bool {
@@ -135,7 +160,9 @@ fn gone() -> io::Error {
 
 impl Descriptor {
     pub fn new(socket: Socket) -> Descriptor {
-        Descriptor { socket: RwLock::new(Some(wrap(socket))) }
+        Descriptor {
+            socket: RwLock::new(Some(wrap(socket))),
+        }
     }
 
     /// Takes over a socket that something else made.
@@ -161,7 +188,10 @@ impl Descriptor {
     }
 
     pub fn raw(&self) -> RawDescriptor {
-        self.socket.read().as_ref().map_or(ws::INVALID_SOCKET as RawSocket, AsRawSocket::as_raw_socket)
+        self.socket
+            .read()
+            .as_ref()
+            .map_or(ws::INVALID_SOCKET as RawSocket, AsRawSocket::as_raw_socket)
     }
 
     /// The calls that socket2 has.
@@ -174,7 +204,9 @@ impl Descriptor {
     /// As `with`, for a call that says "would block": mio must see that answer to arm the socket's events again.
     pub fn attempt<R>(&self, call: impl FnOnce(&Socket) -> io::Result<R>) -> io::Result<R> {
         let guard = self.socket.read();
-        let Some(owner) = guard.as_ref() else { return Err(gone()) };
+        let Some(owner) = guard.as_ref() else {
+            return Err(gone());
+        };
         // SAFETY: the owner is held for the length of the call, and ManuallyDrop leaves it open.
         let socket = ManuallyDrop::new(unsafe { Socket::from_raw_socket(owner.as_raw_socket()) });
         owner.try_io(|| call(&socket))
@@ -187,7 +219,11 @@ impl Descriptor {
         self.attempt(|socket| {
             // SAFETY: as the caller promises.
             let got = unsafe { ws::recv(socket.as_raw_socket() as ws::SOCKET, data, len, flags) };
-            if got < 0 { Err(last_error()) } else { Ok(got as usize) }
+            if got < 0 {
+                Err(last_error())
+            } else {
+                Ok(got as usize)
+            }
         })
     }
 
@@ -198,7 +234,11 @@ impl Descriptor {
         self.attempt(|socket| {
             // SAFETY: as the caller promises.
             let sent = unsafe { ws::send(socket.as_raw_socket() as ws::SOCKET, data, len, 0) };
-            if sent < 0 { Err(last_error()) } else { Ok(sent as usize) }
+            if sent < 0 {
+                Err(last_error())
+            } else {
+                Ok(sent as usize)
+            }
         })
     }
 
@@ -211,7 +251,9 @@ impl Descriptor {
 
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         match self.socket.write().as_mut() {
-            Some(socket) => registry.register(socket, token, Interest::READABLE | Interest::WRITABLE),
+            Some(socket) => {
+                registry.register(socket, token, Interest::READABLE | Interest::WRITABLE)
+            }
             None => Err(gone()),
         }
     }
