@@ -39,9 +39,7 @@ impl Family {
     }
 
     pub fn from_domain(domain: Domain) -> Option<Family> {
-        Family::ALL
-            .into_iter()
-            .find(|family| family.domain() == domain)
+        Family::ALL.into_iter().find(|family| family.domain() == domain)
     }
 }
 
@@ -82,10 +80,7 @@ impl Address {
             (IpAddr::V6(ip), scope) => {
                 let scope = match scope {
                     None => 0,
-                    Some(scope) => scope
-                        .parse()
-                        .ok()
-                        .or_else(|| crate::sys::interface_index(scope))?,
+                    Some(scope) => scope.parse().ok().or_else(|| crate::sys::interface_index(scope))?,
                 };
                 Some(Address::V6(SocketAddrV6::new(ip, port, 0, scope)))
             }
@@ -119,8 +114,7 @@ impl Address {
             return Some(Address::V6(addr));
         }
         // An unnamed unix socket's address may be as short as the kernel likes, even empty (macOS).
-        (addr.domain() == Domain::UNIX || addr.len() == 0)
-            .then(|| Address::Unix(crate::sys::unix_name(addr)))
+        (addr.domain() == Domain::UNIX || addr.len() == 0).then(|| Address::Unix(crate::sys::unix_name(addr)))
     }
 
     pub fn to_os(&self) -> io::Result<SockAddr> {
@@ -152,35 +146,23 @@ mod tests {
 
     #[test]
     fn addresses_print_as_they_are_written() {
-        for (host, port, text) in [
-            ("1.2.3.4", 80, "1.2.3.4:80"),
-            ("::1", 80, "[::1]:80"),
-            ("fe80::1%3", 5, "[fe80::1%3]:5"),
-        ] {
+        for (host, port, text) in
+            [("1.2.3.4", 80, "1.2.3.4:80"), ("::1", 80, "[::1]:80"), ("fe80::1%3", 5, "[fe80::1%3]:5")]
+        {
             assert_eq!(Address::parse(host, port).unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn names_are_not_numeric() {
-        for host in [
-            "localhost",
-            "",
-            "1.2.3",
-            "1.2.3.4%1",
-            "::1%no-such-interface",
-            "0x7f.1",
-        ] {
+        for host in ["localhost", "", "1.2.3", "1.2.3.4%1", "::1%no-such-interface", "0x7f.1"] {
             assert_eq!(Address::parse(host, 1), None, "{host}");
         }
     }
 
     #[test]
     fn addresses_survive_the_operating_systems_form() {
-        let mut all = vec![
-            Address::parse("127.0.0.1", 1).unwrap(),
-            Address::parse("fe80::2%7", 65535).unwrap(),
-        ];
+        let mut all = vec![Address::parse("127.0.0.1", 1).unwrap(), Address::parse("fe80::2%7", 65535).unwrap()];
         if cfg!(unix) {
             all.push(Address::Unix(b"/tmp/x".as_slice().into()));
             all.push(Address::Unix(Box::default()));

@@ -33,10 +33,7 @@ impl Access {
 use Access::{Bool, Int, Linger, Time};
 
 fn so_error(socket: &Socket) -> io::Result<u32> {
-    Ok(socket
-        .take_error()?
-        .and_then(|error| error.raw_os_error())
-        .unwrap_or(0) as u32)
+    Ok(socket.take_error()?.and_then(|error| error.raw_os_error()).unwrap_or(0) as u32)
 }
 
 fn size(value: io::Result<usize>) -> io::Result<u32> {
@@ -46,103 +43,40 @@ fn size(value: io::Result<usize>) -> io::Result<u32> {
 /// What every supported OS has.
 const COMMON: &[(&str, Access)] = &[
     ("ip_ttl", Int(|s| s.ttl_v4(), Some(|s, v| s.set_ttl_v4(v)))),
-    (
-        "ipv6_unicast_hops",
-        Int(
-            |s| s.unicast_hops_v6(),
-            Some(|s, v| s.set_unicast_hops_v6(v)),
-        ),
-    ),
-    (
-        "ipv6_v6only",
-        Bool(|s| s.only_v6(), Some(|s, v| s.set_only_v6(v))),
-    ),
-    (
-        "so_broadcast",
-        Bool(|s| s.broadcast(), Some(|s, v| s.set_broadcast(v))),
-    ),
+    ("ipv6_unicast_hops", Int(|s| s.unicast_hops_v6(), Some(|s, v| s.set_unicast_hops_v6(v)))),
+    ("ipv6_v6only", Bool(|s| s.only_v6(), Some(|s, v| s.set_only_v6(v)))),
+    ("so_broadcast", Bool(|s| s.broadcast(), Some(|s, v| s.set_broadcast(v)))),
     ("so_error", Int(so_error, None)),
-    (
-        "so_keepalive",
-        Bool(|s| s.keepalive(), Some(|s, v| s.set_keepalive(v))),
-    ),
-    (
-        "so_linger",
-        Linger(|s| s.linger(), Some(|s, v| s.set_linger(v))),
-    ),
-    (
-        "so_oobinline",
-        Bool(
-            |s| s.out_of_band_inline(),
-            Some(|s, v| s.set_out_of_band_inline(v)),
-        ),
-    ),
-    (
-        "so_rcvbuf",
-        Int(
-            |s| size(s.recv_buffer_size()),
-            Some(|s, v| s.set_recv_buffer_size(v as usize)),
-        ),
-    ),
-    (
-        "so_reuseaddr",
-        Bool(|s| s.reuse_address(), Some(|s, v| s.set_reuse_address(v))),
-    ),
-    (
-        "so_sndbuf",
-        Int(
-            |s| size(s.send_buffer_size()),
-            Some(|s, v| s.set_send_buffer_size(v as usize)),
-        ),
-    ),
-    (
-        "so_type",
-        Int(|s| s.r#type().map(|t| i32::from(t) as u32), None),
-    ),
+    ("so_keepalive", Bool(|s| s.keepalive(), Some(|s, v| s.set_keepalive(v)))),
+    ("so_linger", Linger(|s| s.linger(), Some(|s, v| s.set_linger(v)))),
+    ("so_oobinline", Bool(|s| s.out_of_band_inline(), Some(|s, v| s.set_out_of_band_inline(v)))),
+    ("so_rcvbuf", Int(|s| size(s.recv_buffer_size()), Some(|s, v| s.set_recv_buffer_size(v as usize)))),
+    ("so_reuseaddr", Bool(|s| s.reuse_address(), Some(|s, v| s.set_reuse_address(v)))),
+    ("so_sndbuf", Int(|s| size(s.send_buffer_size()), Some(|s, v| s.set_send_buffer_size(v as usize)))),
+    ("so_type", Int(|s| s.r#type().map(|t| i32::from(t) as u32), None)),
     (
         "tcp_keepidle",
-        Time(
-            |s| s.tcp_keepalive_time(),
-            Some(|s, v| s.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(v))),
-        ),
+        Time(|s| s.tcp_keepalive_time(), Some(|s, v| s.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(v)))),
     ),
-    (
-        "tcp_nodelay",
-        Bool(|s| s.tcp_nodelay(), Some(|s, v| s.set_tcp_nodelay(v))),
-    ),
+    ("tcp_nodelay", Bool(|s| s.tcp_nodelay(), Some(|s, v| s.set_tcp_nodelay(v)))),
 ];
 
 #[cfg(unix)]
 const OS: &[(&str, Access)] = &[
     ("so_acceptconn", Bool(|s| s.is_listener(), None)),
-    (
-        "so_reuseport",
-        Bool(|s| s.reuse_port(), Some(|s, v| s.set_reuse_port(v))),
-    ),
+    ("so_reuseport", Bool(|s| s.reuse_port(), Some(|s, v| s.set_reuse_port(v)))),
 ];
 #[cfg(windows)]
 const OS: &[(&str, Access)] = &[];
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LINUX: &[(&str, Access)] = &[
-    (
-        "tcp_cork",
-        Bool(|s| s.tcp_cork(), Some(|s, v| s.set_tcp_cork(v))),
-    ),
-    (
-        "tcp_maxseg",
-        Int(|s| s.tcp_mss(), Some(|s, v| s.set_tcp_mss(v))),
-    ),
-    (
-        "tcp_quickack",
-        Bool(|s| s.tcp_quickack(), Some(|s, v| s.set_tcp_quickack(v))),
-    ),
+    ("tcp_cork", Bool(|s| s.tcp_cork(), Some(|s, v| s.set_tcp_cork(v)))),
+    ("tcp_maxseg", Int(|s| s.tcp_mss(), Some(|s, v| s.set_tcp_mss(v)))),
+    ("tcp_quickack", Bool(|s| s.tcp_quickack(), Some(|s, v| s.set_tcp_quickack(v)))),
     (
         "tcp_user_timeout",
-        Time(
-            |s| s.tcp_user_timeout().map(Option::unwrap_or_default),
-            Some(|s, v| s.set_tcp_user_timeout(Some(v))),
-        ),
+        Time(|s| s.tcp_user_timeout().map(Option::unwrap_or_default), Some(|s, v| s.set_tcp_user_timeout(Some(v)))),
     ),
 ];
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -179,9 +113,7 @@ pub fn table() -> impl Iterator<Item = &'static (&'static str, Access)> {
 }
 
 pub fn find(name: &str) -> Option<&'static Access> {
-    table()
-        .find(|option| option.0 == name)
-        .map(|option| &option.1)
+    table().find(|option| option.0 == name).map(|option| &option.1)
 }
 
 #[cfg(test)]

@@ -105,14 +105,8 @@ impl<T: Thread> Hub<T> {
             waker: Waker::new(&registry, WAKER)?,
             signals: SignalPipe::new(&registry, SIGNAL)?,
             registry,
-            lead: Mutex::new(Lead {
-                poll,
-                events: Events::with_capacity(EVENTS),
-            }),
-            sources: Mutex::new(Sources {
-                slab: Slab::new(),
-                generation: 0,
-            }),
+            lead: Mutex::new(Lead { poll, events: Events::with_capacity(EVENTS) }),
+            sources: Mutex::new(Sources { slab: Slab::new(), generation: 0 }),
             timers: Mutex::new(Timers::default()),
             turn: Mutex::new(Turn {
                 ready: VecDeque::new(),
@@ -175,10 +169,7 @@ impl<T: Thread> Hub<T> {
     pub(crate) fn forget(&self, token: Token) {
         let removed = {
             let mut sources = self.sources.lock();
-            let found = sources
-                .slab
-                .get(token.0 & INDEX)
-                .is_some_and(|slot| slot.0 == token.0 >> INDEX_BITS);
+            let found = sources.slab.get(token.0 & INDEX).is_some_and(|slot| slot.0 == token.0 >> INDEX_BITS);
             found.then(|| sources.slab.remove(token.0 & INDEX))
         };
         drop(removed);
@@ -275,10 +266,7 @@ impl<T: Thread> Hub<T> {
             if until == NEVER {
                 self.work.wait(&mut turn);
             } else {
-                self.work.wait_for(
-                    &mut turn,
-                    Duration::from_nanos(until.saturating_sub(sys::now())),
-                );
+                self.work.wait_for(&mut turn, Duration::from_nanos(until.saturating_sub(sys::now())));
             }
             turn.idle -= 1;
             return Ok(());
@@ -342,9 +330,7 @@ impl<T: Thread> Hub<T> {
         turn.stale.append(&mut stale);
         turn.ready.extend(woken);
         turn.round = turn.ready.len();
-        let interrupted = result
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+        let interrupted = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
         if signalled || interrupted {
             // Python's handlers run in the main thread alone: let it look, whoever it is among us.
             self.work.notify_all();
@@ -357,11 +343,7 @@ impl<T: Thread> Hub<T> {
     fn mark(direction: &Readiness<Waiter<T>>, ended: bool, woken: &mut Vec<T>, stale: &mut Vec<T>) {
         if let Some(waiter) = direction.event(ended) {
             let wins = waiter.thread.wait().wake(waiter.epoch, Reason::Event);
-            if wins {
-                woken.push(waiter.thread)
-            } else {
-                stale.push(waiter.thread)
-            }
+            if wins { woken.push(waiter.thread) } else { stale.push(waiter.thread) }
         }
     }
 

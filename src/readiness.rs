@@ -49,11 +49,7 @@ impl<W> Default for Readiness<W> {
 impl<W> Readiness<W> {
     /// A new direction counts as ready: the first operation just tries.
     pub fn new() -> Self {
-        Readiness {
-            word: AtomicU64::new(READY),
-            claimed: Exclusive::new(0),
-            waiter: Mutex::new(None),
-        }
+        Readiness { word: AtomicU64::new(READY), claimed: Exclusive::new(0), waiter: Mutex::new(None) }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -84,12 +80,7 @@ impl<W> Readiness<W> {
     fn clear(&self, seen: Snapshot, unless: u64) {
         let mut now = self.word.load(Ordering::Acquire);
         while now & TICKS == seen.0 & TICKS && now & unless == 0 {
-            match self.word.compare_exchange_weak(
-                now,
-                now & !(READY | ENDED),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self.word.compare_exchange_weak(now, now & !(READY | ENDED), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(other) => now = other,
             }
@@ -102,10 +93,7 @@ impl<W> Readiness<W> {
         if self.word.load(Ordering::Acquire) & (READY | CLOSED) != 0 {
             return Err(waiter);
         }
-        debug_assert!(
-            slot.is_none(),
-            "only the operation that claimed a direction parks in it"
-        );
+        debug_assert!(slot.is_none(), "only the operation that claimed a direction parks in it");
         *slot = Some(waiter);
         Ok(())
     }
@@ -126,10 +114,7 @@ impl<W> Readiness<W> {
         let mut now = self.word.load(Ordering::Relaxed);
         loop {
             let next = now.wrapping_add(TICK) | bits;
-            match self
-                .word
-                .compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed)
-            {
+            match self.word.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return self.unpark(),
                 Err(other) => now = other,
             }

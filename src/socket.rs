@@ -117,13 +117,7 @@ impl<T: Thread> Source<T> {
 
     /// `None` once the socket is closed.
     pub fn lease(&self) -> Option<Lease<'_, T>> {
-        let before = self.leases.update(|leases| {
-            if leases & CLOSED == 0 {
-                leases + 1
-            } else {
-                leases
-            }
-        });
+        let before = self.leases.update(|leases| if leases & CLOSED == 0 { leases + 1 } else { leases });
         (before & CLOSED == 0).then_some(Lease(self))
     }
 
@@ -150,12 +144,8 @@ impl<T: Thread> Source<T> {
             hub.forget(token);
             return Err(error);
         }
-        self.registered_with
-            .store(Arc::as_ptr(hub) as usize, Ordering::Release);
-        *registration = Some(Registration {
-            hub: hub.clone(),
-            token,
-        });
+        self.registered_with.store(Arc::as_ptr(hub) as usize, Ordering::Release);
+        *registration = Some(Registration { hub: hub.clone(), token });
         drop(registration);
         if self.is_closed() {
             self.deregister(&lease);
@@ -203,10 +193,7 @@ impl<T: Thread> Source<T> {
             return None;
         }
         self.deregister(&lease);
-        for waiter in [self.read.close(), self.write.close()]
-            .into_iter()
-            .flatten()
-        {
+        for waiter in [self.read.close(), self.write.close()].into_iter().flatten() {
             Hub::wake(waiter.thread, waiter.epoch, stale);
         }
         Some(lease)

@@ -27,12 +27,7 @@ impl Exclusive {
     pub fn update(&self, change: impl Fn(usize) -> usize) -> usize {
         let mut now = self.0.load(Ordering::Relaxed);
         loop {
-            match self.0.compare_exchange_weak(
-                now,
-                change(now),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match self.0.compare_exchange_weak(now, change(now), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(before) => return before,
                 Err(other) => now = other,
             }

@@ -32,13 +32,7 @@ pub struct Timers<T> {
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Timers {
-            heap: Vec::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            added: 0,
-            first_generation: 0,
-        }
+        Timers { heap: Vec::new(), slots: Vec::new(), free: Vec::new(), added: 0, first_generation: 0 }
     }
 }
 
@@ -58,19 +52,12 @@ impl<T> Timers<T> {
 
     pub fn add(&mut self, due: u64, value: T) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: self.first_generation,
-                place: 0,
-                value: None,
-            });
+            self.slots.push(Slot { generation: self.first_generation, place: 0, value: None });
             (self.slots.len() - 1) as u32
         });
         let entry = &mut self.slots[slot as usize];
         entry.value = Some(value);
-        let key = Key {
-            slot,
-            generation: entry.generation,
-        };
+        let key = Key { slot, generation: entry.generation };
         self.added += 1;
         self.heap.push((due, self.added, slot));
         self.rise(self.heap.len() - 1);
@@ -99,10 +86,7 @@ impl<T> Timers<T> {
         if due > now {
             return None;
         }
-        let key = Key {
-            slot,
-            generation: self.slots[slot as usize].generation,
-        };
+        let key = Key { slot, generation: self.slots[slot as usize].generation };
         Some((key, self.take(0)))
     }
 
@@ -131,12 +115,7 @@ impl<T> Timers<T> {
         let value = entry.value.take();
         if self.heap.is_empty() && self.slots.len() > 1024 {
             // A burst is over: give its memory back.
-            let newest = self
-                .slots
-                .iter()
-                .map(|slot| slot.generation)
-                .max()
-                .unwrap_or(0);
+            let newest = self.slots.iter().map(|slot| slot.generation).max().unwrap_or(0);
             self.first_generation = newest.wrapping_add(1);
             self.slots = Vec::new();
             self.free = Vec::new();
@@ -245,18 +224,13 @@ mod tests {
     fn set_and_cancelled_deadlines_leave_nothing() {
         let mut timers = Timers::default();
         let mut next = numbers(1);
-        let keys: Vec<Key> = (0..100_000)
-            .map(|n| timers.add(next() % 1_000_000, n))
-            .collect();
+        let keys: Vec<Key> = (0..100_000).map(|n| timers.add(next() % 1_000_000, n)).collect();
         for &key in &keys {
             assert!(timers.remove(key).is_some());
         }
         assert!(timers.is_empty() && timers.slots.len() <= 1 && timers.heap.capacity() == 0);
         timers.add(1, 0);
-        assert!(
-            keys.iter().all(|&key| timers.remove(key).is_none()),
-            "old keys stay stale after the memory went"
-        );
+        assert!(keys.iter().all(|&key| timers.remove(key).is_none()), "old keys stay stale after the memory went");
     }
 
     #[test]

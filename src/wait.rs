@@ -72,12 +72,7 @@ impl Wait {
     /// A thread that runs: its first step follows.
     pub fn new() -> Self {
         Wait {
-            state: Mutex::new(State {
-                phase: Phase::Running,
-                epoch: 0,
-                deadline: NEVER,
-                armed: None,
-            }),
+            state: Mutex::new(State { phase: Phase::Running, epoch: 0, deadline: NEVER, armed: None }),
             reason: AtomicU8::new(Reason::Event as u8),
             cancelled: AtomicBool::new(false),
             budget: AtomicU32::new(BUDGET),
@@ -107,12 +102,7 @@ impl Wait {
 
     /// Announces a wait and returns its epoch. `arm` makes the thread's handle for the timers, if an entry is needed;
     /// the second result is `true` when that entry may be the earliest.
-    pub fn park<T>(
-        &self,
-        deadline: u64,
-        timers: &Mutex<Timers<T>>,
-        arm: impl FnOnce() -> T,
-    ) -> (u32, bool) {
+    pub fn park<T>(&self, deadline: u64, timers: &Mutex<Timers<T>>, arm: impl FnOnce() -> T) -> (u32, bool) {
         let mut state = self.state.lock();
         state.phase = Phase::Parking;
         state.epoch = state.epoch.wrapping_add(1);
@@ -173,13 +163,7 @@ impl Wait {
 
     /// The entry `key` fired at `now` and is gone from the timers. Gives the handle back, with `true` if it goes on the
     /// ready queue; keeps it when the wait's own deadline is still to come.
-    pub fn expire<T>(
-        &self,
-        key: Key,
-        now: u64,
-        handle: T,
-        timers: &Mutex<Timers<T>>,
-    ) -> Option<(T, bool)> {
+    pub fn expire<T>(&self, key: Key, now: u64, handle: T, timers: &Mutex<Timers<T>>) -> Option<(T, bool)> {
         let mut state = self.state.lock();
         if state.armed.is_none_or(|(_, armed)| armed != key) {
             return Some((handle, false));
@@ -243,10 +227,7 @@ mod tests {
         assert!(wait.wake(epoch, Reason::Event));
         assert!(!wait.wake(epoch, Reason::Event));
         assert_eq!(wait.expire(key, 10, (), &timers), Some(((), false)));
-        assert!(
-            !wait.cancel(),
-            "a cancel of a ready thread is kept for its next wait"
-        );
+        assert!(!wait.cancel(), "a cancel of a ready thread is kept for its next wait");
         assert_eq!(wait.reason(), Reason::Event);
         wait.enter();
         assert!(wait.take_cancelled() && !wait.take_cancelled());
@@ -259,10 +240,7 @@ mod tests {
         assert!(!wait.wake(epoch, Reason::Event), "still in the coroutine");
         assert!(wait.leave());
         wait.enter();
-        assert!(
-            wait.leave(),
-            "a turn that ends without a wait only lets others run"
-        );
+        assert!(wait.leave(), "a turn that ends without a wait only lets others run");
     }
 
     #[test]
@@ -325,10 +303,7 @@ mod tests {
                 .map(|_| {
                     let (wait, wins) = (wait.clone(), wins.clone());
                     std::thread::spawn(move || {
-                        wins.fetch_add(
-                            u32::from(wait.wake(epoch, Reason::Event)),
-                            Ordering::SeqCst,
-                        );
+                        wins.fetch_add(u32::from(wait.wake(epoch, Reason::Event)), Ordering::SeqCst);
                     })
                 })
                 .collect();

@@ -3,11 +3,11 @@
 import asyncio
 import socket
 
-from _program import BACKLOG, announce
+from _program import BACKLOG, BUFFER, announce
 
 
 async def serve(loop, conn):
-    buf = bytearray(65536)
+    buf = bytearray(BUFFER)
     view = memoryview(buf)
     with conn:
         conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

@@ -2,12 +2,12 @@
 
 import _names_of_old  # noqa: F401 - before curio
 import curio
-from _program import BACKLOG, announce
+from _program import BACKLOG, BUFFER, announce
 from curio import socket
 
 
 async def serve(conn):
-    buf = bytearray(65536)
+    buf = bytearray(BUFFER)
     view = memoryview(buf)
     async with conn:
         conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

@@ -3,7 +3,7 @@
 import select
 import socket
 
-from _program import BACKLOG, announce
+from _program import BACKLOG, BUFFER, announce
 
 
 def main():
@@ -16,7 +16,7 @@ def main():
     conns = {}
     #: What the peer has not taken yet, by descriptor; nothing is read from it meanwhile.
     pending = {}
-    buf = bytearray(65536)
+    buf = bytearray(BUFFER)
     view = memoryview(buf)
 
     def close(fd):

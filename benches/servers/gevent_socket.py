@@ -1,12 +1,12 @@
 """gevent: a greenlet for each connection, on gevent.socket."""
 
 import gevent
-from _program import BACKLOG, announce
+from _program import BACKLOG, BUFFER, announce
 from gevent import socket
 
 
 def serve(conn):
-    buf = bytearray(65536)
+    buf = bytearray(BUFFER)
     view = memoryview(buf)
     with conn:
         conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

@@ -1,11 +1,11 @@
 """sock: a coroutine for each connection, one buffer each."""
 
 import sock
-from _program import BACKLOG, announce
+from _program import BACKLOG, BUFFER, announce
 
 
 async def serve(conn):
-    buf = bytearray(65536)
+    buf = bytearray(BUFFER)
     with conn:
         while n := await conn.recv(buf):
             await conn.send(buf, n)

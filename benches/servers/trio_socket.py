@@ -1,11 +1,11 @@
 """trio: a task for each connection, on trio.socket."""
 
 import trio
-from _program import BACKLOG, announce
+from _program import BACKLOG, BUFFER, announce
 
 
 async def serve(conn):
-    buf = bytearray(65536)
+    buf = bytearray(BUFFER)
     view = memoryview(buf)
     with conn:
         conn.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, True)

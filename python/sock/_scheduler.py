@@ -1,9 +1,9 @@
 """Threads (coroutines) and what runs them. Read this first.
 
 1. A thread runs until it waits. What it awaits, in Rust, parks it: under a socket's direction, a deadline, or both,
-   and yields None up to here. Who wakes it puts it on its poller's ready queue.
-2. ``_sock.Turns`` iterates over the threads that are ready, waiting in the OS in between. The loop below gives each
-   its turn: one ``send(None)``. Values and errors of a wait come out of the awaited object itself.
+   and yields None. Who wakes it puts it on its poller's ready queue.
+2. ``_sock.Turns`` gives each thread that is ready its turn, one ``send(None)``, and waits in the OS in between. Values
+   and errors of a wait come out of the awaited object itself. What comes up to here are the threads that have ended.
 3. A thread's first turn is inside ``newthread``, nested in whatever runs there; so are resumed threads.
 4. The poller keeps no list that keeps threads alive: a thread lives as long as something may still wake it.
 """
@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import os
 import signal
 import sys
@@ -24,7 +23,6 @@ from typing import Any
 from . import _errors, _sock
 
 clock = _sock.clock
-_send = _sock.send
 
 #: How deep first turns nest before they are queued instead: well below any recursion limit.
 _NESTING = 40
@@ -110,8 +108,6 @@ class Thread(_sock.Task):
     __slots__ = (
         '_agens',
         '_awaiting',
-        '_context',
-        '_coro',
         '_exc',
         '_onfinish',
         '_poller',
@@ -120,8 +116,6 @@ class Thread(_sock.Task):
     )
 
     _poller: Poller
-    _coro: Coroutine[Any, Any, Any] | None
-    _context: contextvars.Context
     _result: Any
     _exc: BaseException | None
     _awaiting: list[_sock.Wait] | None
@@ -132,10 +126,8 @@ class Thread(_sock.Task):
 
     def __new__(cls, poller: Poller, coro: Coroutine[Any, Any, Any], name: str | None) -> Thread:
         label = getattr(coro, '__name__', 'thread') if name is None else name
-        self = super().__new__(cls, poller, label, name is not None)
+        self = super().__new__(cls, poller, coro, label, name is not None)
         self._poller = poller
-        self._coro = coro
-        self._context = contextvars.copy_context()
         self._result = self._exc = self._awaiting = self._onfinish = self._agens = None
         self._ref = ref = weakref.ref(self)
         poller._threads.add(ref)
@@ -234,26 +226,15 @@ def _turn(thread: Thread) -> None:
     finally:
         _local.nested -= 1
         _sock.leave(thread, outer)
+        # An exception that ends the thread may keep these frames, and so must not keep the thread.
+        del thread, outer
 
 
 def _step(thread: Thread) -> None:
     """Lets the coroutine run to its next wait, or its end."""
-    try:
-        foreign = _send(thread._coro, thread._context)  # type: ignore[arg-type]
-        while foreign is not None:
-            error = RuntimeError(
-                f'thread {thread.name!r} awaited {type(foreign).__name__!r}, which belongs to another event loop: '
-                'await sock operations, threads and sleeps'
-            )
-            foreign = thread._context.run(thread._coro.throw, error)  # type: ignore[union-attr]
-    except StopIteration as stop:
-        _end(thread, stop.value, None)
-    except BaseException as exc:
-        # Without our own frames, which would tie the thread to its own exception.
-        exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
-        _end(thread, None, exc)
-        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
-            raise
+    if (ended := thread._step()) is not None:
+        _end(thread, *ended)
+    del thread, ended
 
 
 #: Ends of threads that nobody need be told of: what was asked for, and what comes out of the loop anyway.
@@ -284,6 +265,8 @@ def _end(thread: Thread, result: Any, exc: BaseException | None) -> None:
             f(thread)
         except Exception as failed:
             _report(thread, failed)
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        raise exc
 
 
 def _is_unfinished(agen: weakref.ref[AsyncGenerator[Any, Any]] | Thread) -> bool:
@@ -358,12 +341,16 @@ def newthread(
         coro.close()
         raise TypeError(f'name must be a str, not {type(name).__name__}')
     thread = Thread(_local.poller or poller(), coro, name)
-    if _local.nested < _NESTING:
-        _turn(thread)
-    else:
-        # Too deep to run inside its starter: next in the queue.
-        _sock.leave(thread, _sock.current())
-    return thread
+    try:
+        if _local.nested < _NESTING:
+            _turn(thread)
+        else:
+            # Too deep to run inside its starter: next in the queue.
+            _sock.leave(thread, _sock.current())
+        return thread
+    finally:
+        # As in `_turn`.
+        del thread, coro
 
 
 async def _wrapped(awaitable: Any) -> Any:
@@ -407,10 +394,10 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
     with _signals_wake(poller), _asyncgen_hooks():
         _local.looping = True
         try:
-            for thread in turns:
-                _step(thread)  # type: ignore[arg-type]
-                # The loop holds on to no thread while it waits: one that failed is reported when nobody has it.
-                del thread
+            for thread, result, exc in turns:
+                _end(thread, result, exc)  # type: ignore[arg-type]
+                # The loop holds on to nothing while it waits: a thread that failed is reported when nobody has it.
+                del thread, result, exc
         finally:
             turns.close()
             _local.looping = False

@@ -24,24 +24,19 @@ pub struct SockAddr(pub Address);
 
 fn port_number(port: &Bound<'_, PyAny>) -> PyResult<u16> {
     match port.extract::<i64>() {
-        Ok(port) => u16::try_from(port)
-            .map_err(|_| PyValueError::new_err(format!("port must be 0 to 65535, not {port}"))),
+        Ok(port) => {
+            u16::try_from(port).map_err(|_| PyValueError::new_err(format!("port must be 0 to 65535, not {port}")))
+        }
         Err(error) if error.is_instance_of::<PyOverflowError>(port.py()) => {
             Err(PyValueError::new_err("port must be 0 to 65535"))
         }
-        Err(_) => Err(PyTypeError::new_err(format!(
-            "port must be an int, not {}",
-            port.get_type().name()?
-        ))),
+        Err(_) => Err(PyTypeError::new_err(format!("port must be an int, not {}", port.get_type().name()?))),
     }
 }
 
 fn family_named(name: &str) -> PyResult<Family> {
-    Family::from_name(name).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "family must be 'inet', 'inet6' or 'unix', not '{name}'"
-        ))
-    })
+    Family::from_name(name)
+        .ok_or_else(|| PyValueError::new_err(format!("family must be 'inet', 'inet6' or 'unix', not '{name}'")))
 }
 
 #[pymethods]
@@ -59,35 +54,19 @@ impl SockAddr {
         if family == Family::Unix {
             let name = match host.cast::<PyBytes>() {
                 Ok(bytes) => bytes.as_bytes().to_vec(),
-                Err(_) => host
-                    .py()
-                    .import("os")?
-                    .call_method1("fsencode", (host,))?
-                    .extract()?,
+                Err(_) => host.py().import("os")?.call_method1("fsencode", (host,))?.extract()?,
             };
             return Ok(SockAddr(Address::Unix(name.into())));
         }
         let Ok(text) = host.extract::<&str>() else {
-            return Err(PyTypeError::new_err(format!(
-                "host must be a str, not {}",
-                host.get_type().name()?
-            )));
+            return Err(PyTypeError::new_err(format!("host must be a str, not {}", host.get_type().name()?)));
         };
         let port = port.map_or(Ok(0), port_number)?;
         match (Address::parse(text, port), family) {
             (Some(Address::V4(addr)), Family::Inet) => Ok(SockAddr(Address::V4(addr))),
             (Some(Address::V6(addr)), Family::Inet6) => {
-                let scope_id = if scope_id == 0 {
-                    addr.scope_id()
-                } else {
-                    scope_id
-                };
-                Ok(SockAddr(Address::V6(SocketAddrV6::new(
-                    *addr.ip(),
-                    port,
-                    flowinfo,
-                    scope_id,
-                ))))
+                let scope_id = if scope_id == 0 { addr.scope_id() } else { scope_id };
+                Ok(SockAddr(Address::V6(SocketAddrV6::new(*addr.ip(), port, flowinfo, scope_id))))
             }
             _ => Err(PyValueError::new_err(format!(
                 "'{text}' is no numeric {} address: look names up with sock.addr() or sock.resolve()",
@@ -101,8 +80,7 @@ impl SockAddr {
     #[pyo3(signature = (host, port, family=None))]
     fn parse(host: &str, port: u16, family: Option<&str>) -> PyResult<Option<Self>> {
         let family = family.map(family_named).transpose()?;
-        let address = Address::parse(host, port)
-            .filter(|address| family.is_none_or(|f| f == address.family()));
+        let address = Address::parse(host, port).filter(|address| family.is_none_or(|f| f == address.family()));
         Ok(address.map(SockAddr))
     }
 
@@ -131,10 +109,7 @@ impl SockAddr {
     #[getter]
     fn path<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &self.0 {
-            Address::Unix(name) => py
-                .import("os")?
-                .call_method1("fsdecode", (PyBytes::new(py, name),))
-                .map(Some),
+            Address::Unix(name) => py.import("os")?.call_method1("fsdecode", (PyBytes::new(py, name),)).map(Some),
             _ => Ok(None),
         }
     }
@@ -166,9 +141,7 @@ impl SockAddr {
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
         let host = match &self.0 {
-            Address::Unix(_) => self
-                .path(py)?
-                .unwrap_or_else(|| PyString::new(py, "").into_any()),
+            Address::Unix(_) => self.path(py)?.unwrap_or_else(|| PyString::new(py, "").into_any()),
             _ => PyString::new(py, &self.host().unwrap_or_default()).into_any(),
         };
         PyTuple::new(py, [host, self.port().into_pyobject(py)?.into_any()])?.try_iter()
@@ -190,13 +163,7 @@ impl SockAddr {
         } else {
             PyString::new(py, &this.host().unwrap_or_default()).into_any()
         };
-        let args = (
-            this.family(),
-            host,
-            this.port(),
-            this.flowinfo(),
-            this.scope_id(),
-        );
+        let args = (this.family(), host, this.port(), this.flowinfo(), this.scope_id());
         (slf.get_type(), args).into_pyobject(py)
     }
 }

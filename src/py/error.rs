@@ -14,14 +14,8 @@ pub struct Moved<'a> {
     pub data: &'a [u8],
 }
 
-fn attribute<'py>(
-    py: Python<'py>,
-    cell: &PyOnceLock<Py<PyAny>>,
-    name: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    let value = cell.get_or_try_init(py, || {
-        Ok::<_, PyErr>(py.import("sock._errors")?.getattr(name)?.unbind())
-    })?;
+fn attribute<'py>(py: Python<'py>, cell: &PyOnceLock<Py<PyAny>>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    let value = cell.get_or_try_init(py, || Ok::<_, PyErr>(py.import("sock._errors")?.getattr(name)?.unbind()))?;
     Ok(value.bind(py).clone())
 }
 
@@ -38,29 +32,19 @@ pub fn os(py: Python<'_>, error: &io::Error, what: &str, moved: Moved<'_>) -> Py
     let Some(number) = error.raw_os_error() else {
         return named(py, "other", &format!("{what}: {error}"), moved);
     };
-    build(attribute(py, &FROM_OS, "from_os").and_then(|make| {
-        make.call1((
-            number,
-            what,
-            moved.sent,
-            moved.received,
-            PyBytes::new(py, moved.data),
-        ))
-    }))
+    build(
+        attribute(py, &FROM_OS, "from_os")
+            .and_then(|make| make.call1((number, what, moved.sent, moved.received, PyBytes::new(py, moved.data)))),
+    )
 }
 
 /// An error of ours, by its name in the table.
 pub fn named(py: Python<'_>, err: &str, what: &str, moved: Moved<'_>) -> PyErr {
     static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    build(attribute(py, &MAKE, "make").and_then(|make| {
-        make.call1((
-            err,
-            what,
-            moved.sent,
-            moved.received,
-            PyBytes::new(py, moved.data),
-        ))
-    }))
+    build(
+        attribute(py, &MAKE, "make")
+            .and_then(|make| make.call1((err, what, moved.sent, moved.received, PyBytes::new(py, moved.data)))),
+    )
 }
 
 /// `sock.Cancelled`, raised where a thread waits.

@@ -27,7 +27,7 @@ mod _sock {
     #[pymodule_export]
     use super::socket::{NewSocket, Socket, Stream, adopt, open, option_names, option_table};
     #[pymodule_export]
-    use super::thread::{Task, current, enter, leave, send};
+    use super::thread::{Task, current, enter, leave};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

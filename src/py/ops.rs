@@ -90,12 +90,9 @@ impl What {
     /// Where on a socket it waits.
     fn direction(&self) -> Option<Direction> {
         match self {
-            What::Recv
-            | What::RecvBytes
-            | What::RecvExactly
-            | What::RecvAll(_)
-            | What::Accept
-            | What::Readable => Some(Direction::Read),
+            What::Recv | What::RecvBytes | What::RecvExactly | What::RecvAll(_) | What::Accept | What::Readable => {
+                Some(Direction::Read)
+            }
             What::Send | What::Connect(_) | What::Writable => Some(Direction::Write),
             What::Sleep | What::Wait | What::Suspend => None,
         }
@@ -180,8 +177,7 @@ impl Op {
         &self,
     ) -> Option<&'a T> {
         // SAFETY: a Py is a pointer to an object, borrowed here; its class is as the caller says.
-        (!self.object.is_null())
-            .then(|| unsafe { &*ptr::from_ref((*(&raw const self.object).cast::<Py<T>>()).get()) })
+        (!self.object.is_null()).then(|| unsafe { &*ptr::from_ref((*(&raw const self.object).cast::<Py<T>>()).get()) })
     }
 
     /// The socket of an operation that has a direction.
@@ -197,11 +193,7 @@ impl Op {
 
     fn waited_for<'a>(&self) -> Option<&'a Wait> {
         // SAFETY: a What::Wait is made by `Wait.__await__` alone, with the Wait as its object; as `socket`.
-        if matches!(self.what, What::Wait) {
-            unsafe { self.object() }
-        } else {
-            None
-        }
+        if matches!(self.what, What::Wait) { unsafe { self.object() } } else { None }
     }
 
     /// Where the pinned buffer begins.
@@ -217,22 +209,15 @@ impl Op {
     }
 
     fn pin(&mut self, py: Python<'_>, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
-        let flags = if writable {
-            ffi::PyBUF_WRITABLE
-        } else {
-            ffi::PyBUF_SIMPLE
-        };
+        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
         // SAFETY: both pointers are valid; the view is released by `unpin`.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), self.buffer.as_mut_ptr(), flags) } == 0
-        {
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), self.buffer.as_mut_ptr(), flags) } == 0 {
             return Ok(());
         }
         let error = PyErr::fetch(py);
         let kind = object.get_type().name()?;
         if object.is_instance_of::<PyString>() && !writable {
-            return Err(PyTypeError::new_err(
-                "send takes bytes, not str: encode it first, e.g. text.encode()",
-            ));
+            return Err(PyTypeError::new_err("send takes bytes, not str: encode it first, e.g. text.encode()"));
         }
         // SAFETY: the object is alive.
         if unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) } == 0 {
@@ -241,10 +226,7 @@ impl Op {
             } else {
                 "bytes or another buffer"
             };
-            return Err(PyTypeError::new_err(format!(
-                "{} takes {wanted}, not {kind}",
-                self.what.name()
-            )));
+            return Err(PyTypeError::new_err(format!("{} takes {wanted}, not {kind}", self.what.name())));
         }
         if writable && error.is_instance_of::<PyBufferError>(py) {
             return Err(PyTypeError::new_err(format!(
@@ -263,19 +245,9 @@ impl Op {
 
     fn moved(&self) -> Moved<'_> {
         match &self.what {
-            What::Send => Moved {
-                sent: self.moved,
-                ..Moved::default()
-            },
-            What::RecvAll(data) => Moved {
-                received: data.len(),
-                data,
-                ..Moved::default()
-            },
-            _ => Moved {
-                received: self.moved,
-                ..Moved::default()
-            },
+            What::Send => Moved { sent: self.moved, ..Moved::default() },
+            What::RecvAll(data) => Moved { received: data.len(), data, ..Moved::default() },
+            _ => Moved { received: self.moved, ..Moved::default() },
         }
     }
 
@@ -325,9 +297,7 @@ impl Op {
                 let task = require_running(py, self.what.name())?;
                 if !ptr::eq(self.task, task.get()) {
                     self.withdraw(py);
-                    return Err(PyRuntimeError::new_err(
-                        "this operation waits in another thread: await it in one",
-                    ));
+                    return Err(PyRuntimeError::new_err("this operation waits in another thread: await it in one"));
                 }
                 let reason = task.get().wait().reason();
                 if let Some(direction) = self.what.direction() {
@@ -343,12 +313,8 @@ impl Op {
                 }
                 self.finish_waiting(py, &task, reason)
             }
-            Stage::Busy => Err(PyRuntimeError::new_err(
-                "this operation runs already: await it once, in one thread",
-            )),
-            Stage::Done => Err(PyRuntimeError::new_err(
-                "this operation was awaited already: call the method again",
-            )),
+            Stage::Busy => Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
+            Stage::Done => Err(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
         }
     }
 
@@ -366,9 +332,7 @@ impl Op {
         loop {
             let seen = ready.snapshot();
             if seen.is_closed() {
-                return Err(self
-                    .socket()
-                    .closed_error(py, &self.describe(py), self.moved()));
+                return Err(self.socket().closed_error(py, &self.describe(py), self.moved()));
             }
             if seen.is_ready() || must_try {
                 must_try = false;
@@ -408,22 +372,14 @@ impl Op {
         if self.since == 0 {
             self.since = this.hub().now();
         }
-        let (epoch, earliest) = this
-            .wait()
-            .park(self.expires, &this.hub().timers, || task.clone().unbind());
+        let (epoch, earliest) = this.wait().park(self.expires, &this.hub().timers, || task.clone().unbind());
         if let (Some(source), Some(direction)) = (source, self.what.direction()) {
-            let waiter = Waiter {
-                thread: task.clone().unbind(),
-                epoch,
-                since: self.since,
-            };
+            let waiter = Waiter { thread: task.clone().unbind(), epoch, since: self.since };
             if source.direction(direction).park(waiter).is_err() {
                 this.wait().unpark();
                 return false;
             }
-        } else if self
-            .waited_for()
-            .is_some_and(|wait| !wait.park(task, epoch))
+        } else if self.waited_for().is_some_and(|wait| !wait.park(task, epoch))
             || matches!(self.what, What::Suspend) && !this.suspend(epoch)
         {
             this.wait().unpark();
@@ -458,12 +414,7 @@ impl Op {
         self.finish_waiting(py, task, Reason::Event)
     }
 
-    fn finish_waiting(
-        &mut self,
-        py: Python<'_>,
-        task: &Bound<'_, Task>,
-        reason: Reason,
-    ) -> PyResult<Step> {
+    fn finish_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>, reason: Reason) -> PyResult<Step> {
         if matches!(self.what, What::Suspend) {
             let value = task.get().resumed(reason == Reason::Cancelled);
             return value.map(Step::Done).ok_or_else(|| error::cancelled(py));
@@ -487,10 +438,7 @@ impl Op {
     }
 
     fn waited(&self) -> String {
-        format!(
-            "nothing came in {:.3} s",
-            sys::now().saturating_sub(self.since) as f64 / 1e9
-        )
+        format!("nothing came in {:.3} s", sys::now().saturating_sub(self.since) as f64 / 1e9)
     }
 
     fn timeout(&self, py: Python<'_>) -> PyErr {
@@ -503,46 +451,28 @@ impl Op {
             _ => String::new(),
         };
         let passed = sys::now().saturating_sub(self.since) as f64 / 1e9;
-        let what = format!(
-            "{}: not done after {passed:.3} s{bytes}; the socket is closed",
-            self.describe(py)
-        );
+        let what = format!("{}: not done after {passed:.3} s{bytes}; the socket is closed", self.describe(py));
         let error = error::named(py, "timeout", &what, moved);
         self.socket().close_because(py, "its deadline passed");
         error
     }
 
     fn busy(&self, py: Python<'_>, direction: Direction) -> PyErr {
-        let doing = if direction == Direction::Read {
-            "reads"
-        } else {
-            "writes"
-        };
+        let doing = if direction == Direction::Read { "reads" } else { "writes" };
         let holder = self.source().direction(direction).with_waiter(|waiter| {
-            (
-                waiter.thread.get().id(),
-                waiter.thread.get().label(py),
-                waiter.thread.get().is_named(),
-                waiter.since,
-            )
+            (waiter.thread.get().id(), waiter.thread.get().label(py), waiter.thread.get().is_named(), waiter.since)
         });
         let who = holder.map_or_else(
             || "another thread".to_owned(),
             |(id, label, named, since)| {
                 let label = label.bind(py).to_string_lossy();
-                let name = if named {
-                    label.into_owned()
-                } else {
-                    format!("{label}-{id}")
-                };
+                let name = if named { label.into_owned() } else { format!("{label}-{id}") };
                 let passed = sys::now().saturating_sub(since) as f64 / 1e9;
                 format!("thread '{name}' has waited there for {passed:.3} s and")
             },
         );
-        let what = format!(
-            "{}: {who} {doing} this socket; one thread may read while another writes",
-            self.describe(py)
-        );
+        let what =
+            format!("{}: {who} {doing} this socket; one thread may read while another writes", self.describe(py));
         error::named(py, "busy", &what, Moved::default())
     }
 
@@ -586,13 +516,9 @@ impl Op {
                 Ok(false) => Ok(Ok(Attempt::WouldBlock)),
                 Err(error) => Err(error),
             },
-            What::Readable => peek(lease).map(|ready| {
-                Ok(if ready {
-                    Attempt::Done(py.None())
-                } else {
-                    Attempt::WouldBlock
-                })
-            }),
+            What::Readable => {
+                peek(lease).map(|ready| Ok(if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock }))
+            }
             What::Writable => Ok(Ok(Attempt::Done(py.None()))),
             What::Sleep | What::Wait | What::Suspend => Ok(Ok(Attempt::WouldBlock)),
         };
@@ -630,12 +556,8 @@ impl Op {
             return Ok(Attempt::Done(number(py, self.moved)));
         }
         if n == 0 {
-            let what = format!(
-                "{}: the peer ended the stream after {} of {} bytes",
-                self.describe(py),
-                self.moved,
-                self.want
-            );
+            let what =
+                format!("{}: the peer ended the stream after {} of {} bytes", self.describe(py), self.moved, self.want);
             return Err(error::named(py, "closed", &what, self.moved()));
         }
         drained(source, seen);
@@ -656,9 +578,7 @@ impl Op {
                 // SAFETY: this OS thread's own buffer, of SCRATCH bytes, used by nobody else before the bytes are made:
                 // neither the system call nor PyBytes::new runs Python code.
                 unsafe {
-                    lease
-                        .recv((*scratch).as_mut_ptr(), room, 0)
-                        .map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
+                    lease.recv((*scratch).as_mut_ptr(), room, 0).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
                 }
             })
         } else {
@@ -694,24 +614,15 @@ impl Op {
             return Ok(Attempt::WouldBlock);
         };
         // One byte beyond the limit tells "exactly the limit, then the end" from "more than the limit".
-        let room = (most - data.len())
-            .saturating_add(1)
-            .min(data.len().clamp(SCRATCH, LARGEST));
+        let room = (most - data.len()).saturating_add(1).min(data.len().clamp(SCRATCH, LARGEST));
         data.reserve(room);
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
-        let got = unsafe {
-            lease
-                .recv(data.as_mut_ptr().add(begin), room, 0)
-                .inspect(|&n| data.set_len(begin + n))
-        };
+        let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room, 0).inspect(|&n| data.set_len(begin + n)) };
         match got {
             Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
             Ok(_) if data.len() > most => {
-                let what = format!(
-                    "{}: more than {most} bytes came before the end",
-                    self.describe(py)
-                );
+                let what = format!("{}: more than {most} bytes came before the end", self.describe(py));
                 Err(error::named(py, "message_too_long", &what, self.moved()))
             }
             Ok(n) => {
@@ -724,11 +635,7 @@ impl Op {
         }
     }
 
-    fn accept(
-        &mut self,
-        py: Python<'_>,
-        lease: &crate::socket::Lease<'_, Handle>,
-    ) -> PyResult<Attempt> {
+    fn accept(&mut self, py: Python<'_>, lease: &crate::socket::Lease<'_, Handle>) -> PyResult<Attempt> {
         match lease.accept() {
             Ok((socket, peer)) => {
                 let listener = self.source();
@@ -738,8 +645,7 @@ impl Op {
                 // SAFETY: an accept has a Socket as its object.
                 let object = unsafe { Bound::from_borrowed_ptr(py, self.object) };
                 let connection = object.get_type().call1((new,))?;
-                let result =
-                    (connection, remote.map(SockAddr), local.map(SockAddr)).into_pyobject(py)?;
+                let result = (connection, remote.map(SockAddr), local.map(SockAddr)).into_pyobject(py)?;
                 Ok(Attempt::Done(result.into_any().unbind()))
             }
             Err(failed) if sys::is_transient_accept(&failed) => Ok(Attempt::Again),
@@ -781,19 +687,12 @@ fn peek(lease: &crate::socket::Lease<'_, Handle>) -> io::Result<bool> {
         // A listener has no bytes; that it was marked ready is all there is to know.
         Err(error) if sys::is_not_connected(&error) => Ok(true),
         // Nothing, or an error that the next read will report.
-        Err(error) => Ok(!matches!(
-            error.kind(),
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-        )),
+        Err(error) => Ok(!matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)),
     }
 }
 
 /// Begins to connect, or looks how far it is: writable is not yet connected.
-fn connect_step(
-    connect: &mut Connect,
-    lease: &crate::socket::Lease<'_, Handle>,
-    source: &Source,
-) -> io::Result<bool> {
+fn connect_step(connect: &mut Connect, lease: &crate::socket::Lease<'_, Handle>, source: &Source) -> io::Result<bool> {
     if !connect.begun {
         let address = connect.address.to_os()?;
         connect.begun = true;
@@ -873,13 +772,10 @@ fn limit(maxlen: Option<&Bound<'_, PyAny>>, length: usize, what: &str) -> PyResu
     };
     match maxlen.extract::<i64>() {
         Ok(n) if n >= 0 => Ok(length.min(n as usize)),
-        Ok(n) => Err(PyValueError::new_err(format!(
-            "{what} must not be negative, and is {n}"
-        ))),
-        Err(_) => Err(PyTypeError::new_err(format!(
-            "{what} must be an int or None, not {}",
-            maxlen.get_type().name()?
-        ))),
+        Ok(n) => Err(PyValueError::new_err(format!("{what} must not be negative, and is {n}"))),
+        Err(_) => {
+            Err(PyTypeError::new_err(format!("{what} must be an int or None, not {}", maxlen.get_type().name()?)))
+        }
     }
 }
 
@@ -897,9 +793,7 @@ pub fn recv<'py>(
     if is_number {
         let mut op = Making::on_socket(socket, What::RecvBytes, expires)?;
         if maxlen.is_some() {
-            return Err(PyTypeError::new_err(
-                "recv(n) takes no maxlen: n is the most it returns",
-            ));
+            return Err(PyTypeError::new_err("recv(n) takes no maxlen: n is the most it returns"));
         }
         op.want = count(into, "recv(n)", 1)?;
         return op.made();
@@ -917,22 +811,15 @@ pub fn recv<'py>(
 /// A number of bytes.
 fn count(n: &Bound<'_, PyAny>, what: &str, least: i64) -> PyResult<usize> {
     if n.is_instance_of::<pyo3::types::PyBool>() {
-        return Err(PyTypeError::new_err(format!(
-            "{what} takes a number of bytes, not a bool"
-        )));
+        return Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not a bool")));
     }
     match n.extract::<i64>() {
         Ok(n) if n >= least => Ok(n as usize),
-        Ok(n) => Err(PyValueError::new_err(format!(
-            "{what} takes {least} byte or more, not {n}"
-        ))),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(n.py()) => Err(
-            PyValueError::new_err(format!("{what}: the number of bytes is out of range")),
-        ),
-        Err(_) => Err(PyTypeError::new_err(format!(
-            "{what} takes a number of bytes, not {}",
-            n.get_type().name()?
-        ))),
+        Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} byte or more, not {n}"))),
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(n.py()) => {
+            Err(PyValueError::new_err(format!("{what}: the number of bytes is out of range")))
+        }
+        Err(_) => Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not {}", n.get_type().name()?))),
     }
 }
 
@@ -949,10 +836,7 @@ pub fn recvn<'py>(
     let length = op.room();
     op.want = wanted.unwrap_or(length);
     if op.want > length {
-        return Err(PyValueError::new_err(format!(
-            "recvn of {} bytes into a buffer of {length}",
-            wanted.unwrap_or(0)
-        )));
+        return Err(PyValueError::new_err(format!("recvn of {} bytes into a buffer of {length}", wanted.unwrap_or(0))));
     }
     op.made()
 }
@@ -980,10 +864,7 @@ pub fn send<'py>(
     op.made()
 }
 
-pub fn accept<'py>(
-    socket: &Bound<'py, Socket>,
-    expires: Arg<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub fn accept<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     Making::on_socket(socket, What::Accept, expires)?.made()
 }
 
@@ -992,10 +873,7 @@ pub fn connect<'py>(
     address: &SockAddr,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let connect = Connect {
-        address: address.0.clone(),
-        begun: false,
-    };
+    let connect = Connect { address: address.0.clone(), begun: false };
     Making::on_socket(socket, What::Connect(Box::new(connect)), expires)?.made()
 }
 
@@ -1004,11 +882,7 @@ pub fn ready<'py>(
     direction: Direction,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let what = if direction == Direction::Read {
-        What::Readable
-    } else {
-        What::Writable
-    };
+    let what = if direction == Direction::Read { What::Readable } else { What::Writable };
     Making::on_socket(socket, what, expires)?.made()
 }
 
@@ -1085,11 +959,7 @@ impl Wait {
     #[new]
     #[pyo3(signature = (what, expires=None))]
     fn new(what: Py<PyString>, expires: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Ok(Wait {
-            what,
-            expires: deadline(expires)?,
-            slot: parking_lot::Mutex::default(),
-        })
+        Ok(Wait { what, expires: deadline(expires)?, slot: parking_lot::Mutex::default() })
     }
 
     /// Ends the wait with a value. False: it is over already, and the value is dropped.
@@ -1141,20 +1011,14 @@ unsafe fn step(object: *mut ffi::PyObject) -> PyResult<Step> {
         1 => Stage::Yielded,
         2 => Stage::Parked,
         3 => {
-            return Err(PyRuntimeError::new_err(
-                "this operation runs already: await it once, in one thread",
-            ));
+            return Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread"));
         }
         _ => Stage::Done,
     };
     // SAFETY: whoever swapped `Busy` in from another stage has the operation alone until it stores another.
     let op = unsafe { &mut *op };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| op.run(py, before)))
-        .unwrap_or_else(|_| {
-            Err(PyRuntimeError::new_err(
-                "a bug in sock: the panic's message is on stderr",
-            ))
-        });
+        .unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
     if !matches!(result, Ok(Step::Pending)) {
         op.next(Stage::Done);
         op.unpin();
@@ -1224,10 +1088,7 @@ fn stop_iteration(py: Python<'_>, value: Py<PyAny>) {
     unsafe {
         if ffi::PyLong_CheckExact(value.as_ptr()) != 0 {
             let mut reused = REUSED.load(Ordering::Relaxed);
-            if reused.is_null()
-                || ffi::Py_REFCNT(reused.cast()) != 1
-                || !(*reused).traceback.is_null()
-            {
+            if reused.is_null() || ffi::Py_REFCNT(reused.cast()) != 1 || !(*reused).traceback.is_null() {
                 REUSED.store(ptr::null_mut(), Ordering::Relaxed);
                 ffi::Py_XDECREF(reused.cast());
                 reused = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration).cast();
@@ -1315,14 +1176,11 @@ pub fn make_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
         name: c"sock._sock.Operation".as_ptr(),
         basicsize: size_of::<OpObject>() as c_int,
         itemsize: 0,
-        flags: (ffi::Py_TPFLAGS_DEFAULT
-            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
-            | ffi::Py_TPFLAGS_IMMUTABLETYPE) as _,
+        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE) as _,
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: the spec and its slots are valid for the call, and name functions of the slots' types.
-    let kind =
-        unsafe { Bound::from_owned_ptr_or_err(module.py(), ffi::PyType_FromSpec(&raw mut spec)) }?;
+    let kind = unsafe { Bound::from_owned_ptr_or_err(module.py(), ffi::PyType_FromSpec(&raw mut spec)) }?;
     module.add("Operation", &kind)?;
     OP_TYPE.store(kind.into_ptr().cast(), Ordering::Release);
     Ok(())

@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::error::{self, Moved};
-use super::thread::{Task, end_turn, running, set_running};
+use super::thread::{Task, end_turn, ended, running, set_running};
 use super::{Handle, Hub};
 use crate::sys;
 use crate::wait::NEVER;
@@ -31,9 +31,7 @@ pub fn deadline(expires: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         )));
     };
     if seconds.is_nan() {
-        return Err(PyValueError::new_err(
-            "expires is not a number: give a sock.clock() value, e.g. sock.clock() + 5",
-        ));
+        return Err(PyValueError::new_err("expires is not a number: give a sock.clock() value, e.g. sock.clock() + 5"));
     }
     // `as` saturates: the past becomes 0, whatever is too far away never.
     Ok((seconds * 1e9).ceil() as u64)
@@ -54,8 +52,7 @@ impl Poller {
 impl Poller {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
-        let hub =
-            Hub::new().map_err(|error| error::os(py, &error, "make a poller", Moved::default()))?;
+        let hub = Hub::new().map_err(|error| error::os(py, &error, "make a poller", Moved::default()))?;
         Ok(Poller { hub: Arc::new(hub) })
     }
 
@@ -92,13 +89,14 @@ impl Poller {
     }
 }
 
-/// Iterates over the threads that are ready to run, each in its turn, waiting for events in between. A turn ends when
-/// the next thread is asked for. Ends when the deadline passes, `stop` is called or no thread is left.
+/// Gives each thread that is ready its turn and waits for events in between. Iterates over those that have ended, as
+/// (thread, result, exception), each still in its turn until the next one is asked for. Ends when the deadline passes,
+/// `stop` is called or no thread is left.
 #[pyclass(frozen, module = "sock._sock")]
 pub struct Turns {
     hub: Arc<Hub>,
     until: u64,
-    /// Hand out one thread and end.
+    /// One turn, of one thread.
     once: bool,
     stops: u64,
     stopped: AtomicBool,
@@ -110,11 +108,7 @@ pub struct Turns {
 
 impl Turns {
     fn end_current(&self, py: Python<'_>) {
-        let current = self
-            .current
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
+        let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(current) = current {
             set_running(None);
             end_turn(current.bind(py));
@@ -126,11 +120,7 @@ impl Turns {
 impl Turns {
     #[new]
     #[pyo3(signature = (poller, until=None, once=false))]
-    fn new(
-        poller: &Bound<'_, Poller>,
-        until: Option<&Bound<'_, PyAny>>,
-        once: bool,
-    ) -> PyResult<Self> {
+    fn new(poller: &Bound<'_, Poller>, until: Option<&Bound<'_, PyAny>>, once: bool) -> PyResult<Self> {
         let hub = poller.get().hub.clone();
         Ok(Turns {
             until: deadline(until)?,
@@ -148,24 +138,22 @@ impl Turns {
         slf
     }
 
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Task>>> {
+    #[allow(clippy::type_complexity, reason = "a Python tuple: thread, result, exception")]
+    fn __next__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Option<(Bound<'py, Task>, Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
         self.end_current(py);
-        if self.once && self.handed.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
         loop {
-            if self.stopped.load(Ordering::Acquire)
-                || self.hub.stops() != self.stops
-                || self.hub.is_forked()
-            {
+            if self.once && self.handed.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
                 self.stopped.store(true, Ordering::Release);
                 return Ok(None);
             }
             // Also where there is always something to do; but never before what is ready has had its chance.
-            if self.until != NEVER
-                && self.handed.load(Ordering::Relaxed)
-                && self.hub.now() >= self.until
-            {
+            if self.until != NEVER && self.handed.load(Ordering::Relaxed) && self.hub.now() >= self.until {
                 self.timed_out.store(true, Ordering::Release);
                 return Ok(None);
             }
@@ -173,13 +161,16 @@ impl Turns {
                 let task = task.into_bound(py);
                 task.get().wait().enter();
                 set_running(Some(&task));
-                *self
-                    .current
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) =
-                    Some(task.clone().unbind());
                 self.handed.store(true, Ordering::Relaxed);
-                return Ok(Some(task));
+                if let Some(result) = task.get().step(py) {
+                    let (result, exception) = ended(py, result);
+                    *self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                        Some(task.clone().unbind());
+                    return Ok(Some((task, result, exception)));
+                }
+                set_running(None);
+                end_turn(&task);
+                continue;
             }
             if self.hub.live.load(Ordering::Acquire) == 0 {
                 return Ok(None);
@@ -188,8 +179,7 @@ impl Turns {
                 self.timed_out.store(true, Ordering::Release);
                 return Ok(None);
             }
-            py.detach(|| self.hub.wait(self.until))
-                .map_err(|error| error::os(py, &error, "poll", Moved::default()))?;
+            py.detach(|| self.hub.wait(self.until)).map_err(|error| error::os(py, &error, "poll", Moved::default()))?;
             py.check_signals()?;
         }
     }
@@ -200,12 +190,12 @@ impl Turns {
         self.hub.interrupt();
     }
 
-    /// Ends the turn that runs: after the loop was left early.
+    /// Ends the turn of the thread that ended last: after the loop was left early.
     fn close(&self, py: Python<'_>) {
         self.end_current(py);
     }
 
-    /// Whether a thread was handed out.
+    /// Whether a thread had its turn.
     #[getter]
     fn handed(&self) -> bool {
         self.handed.load(Ordering::Acquire)

@@ -23,41 +23,19 @@ use crate::sys::{self, Descriptor};
 /// Who closed a socket, and where.
 enum Closer {
     Reason(&'static str),
-    Place {
-        thread: Option<(Py<PyString>, bool, u64)>,
-        code: Option<Py<PyAny>>,
-        line: i32,
-    },
+    Place { thread: Option<(Py<PyString>, bool, u64)>, code: Option<Py<PyAny>>, line: i32 },
 }
 
 /// A fresh OS socket on its way into an object of Python's.
 #[pyclass(frozen, module = "sock._sock")]
-pub struct NewSocket(
-    parking_lot::Mutex<Option<Source>>,
-    Option<Address>,
-    Option<Address>,
-);
+pub struct NewSocket(parking_lot::Mutex<Option<Source>>, Option<Address>, Option<Address>);
 
 impl NewSocket {
-    fn new(
-        socket: socket2::Socket,
-        kind: Type,
-        family: Family,
-        protocol: Option<Protocol>,
-    ) -> Self {
-        NewSocket(
-            parking_lot::Mutex::new(Some(Source::new(socket, kind, family, protocol))),
-            None,
-            None,
-        )
+    fn new(socket: socket2::Socket, kind: Type, family: Family, protocol: Option<Protocol>) -> Self {
+        NewSocket(parking_lot::Mutex::new(Some(Source::new(socket, kind, family, protocol))), None, None)
     }
 
-    pub fn accepted(
-        listener: &Source,
-        socket: socket2::Socket,
-        peer: &socket2::SockAddr,
-        lease: &Descriptor,
-    ) -> Self {
+    pub fn accepted(listener: &Source, socket: socket2::Socket, peer: &socket2::SockAddr, lease: &Descriptor) -> Self {
         // Both may fail only on a connection that is gone already: the first recv says so.
         if listener.family != Family::Unix {
             let _ = socket.set_tcp_nodelay(true);
@@ -115,17 +93,9 @@ fn kind_name(kind: Type) -> &'static str {
 /// Makes a non-blocking OS socket.
 #[pyfunction]
 #[pyo3(signature = (kind, family, protocol=None))]
-pub fn open(
-    py: Python<'_>,
-    kind: &str,
-    family: &str,
-    protocol: Option<i32>,
-) -> PyResult<NewSocket> {
-    let family = Family::from_name(family).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "family must be 'inet', 'inet6' or 'unix', not '{family}'"
-        ))
-    })?;
+pub fn open(py: Python<'_>, kind: &str, family: &str, protocol: Option<i32>) -> PyResult<NewSocket> {
+    let family = Family::from_name(family)
+        .ok_or_else(|| PyValueError::new_err(format!("family must be 'inet', 'inet6' or 'unix', not '{family}'")))?;
     let socket_type = match kind {
         "tcp" => Type::STREAM,
         "udp" => Type::DGRAM,
@@ -144,12 +114,9 @@ pub fn open(
     });
     match made {
         Ok(socket) => Ok(NewSocket::new(socket, socket_type, family, protocol)),
-        Err(failed) => Err(error::os(
-            py,
-            &failed,
-            &format!("make a {} {kind} socket", family.name()),
-            Moved::default(),
-        )),
+        Err(failed) => {
+            Err(error::os(py, &failed, &format!("make a {} {kind} socket", family.name()), Moved::default()))
+        }
     }
 }
 
@@ -162,19 +129,11 @@ pub fn adopt(py: Python<'_>, fd: i64) -> PyResult<NewSocket> {
     if fd < 0 {
         return Err(PyValueError::new_err(format!("{fd} is no descriptor")));
     }
-    let failure = |failed: &io::Error| {
-        error::os(
-            py,
-            failed,
-            &format!("take over descriptor {fd}"),
-            Moved::default(),
-        )
-    };
+    let failure = |failed: &io::Error| error::os(py, failed, &format!("take over descriptor {fd}"), Moved::default());
     // SAFETY: the caller gives the descriptor away, as the function says.
     let socket = unsafe { Descriptor::adopt(raw) }.map_err(|failed| failure(&failed))?;
     let found = sys::identify(&socket).and_then(|(kind, domain, protocol)| {
-        let family = Family::from_domain(domain)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        let family = Family::from_domain(domain).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
         Ok((kind, family, protocol))
     });
     match found {
@@ -208,10 +167,7 @@ impl Socket {
             Some(
                 self.source
                     .peer
-                    .get_or_init(|| {
-                        Address::from_os(&address)
-                            .unwrap_or_else(|| Address::any(self.source.family))
-                    })
+                    .get_or_init(|| Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family)))
                     .clone(),
             )
         })
@@ -219,11 +175,7 @@ impl Socket {
 
     fn local(&self) -> Option<Address> {
         self.source.local.get().cloned().or_else(|| {
-            let address = self
-                .source
-                .lease()?
-                .with(socket2::Socket::local_addr)
-                .ok()?;
+            let address = self.source.lease()?.with(socket2::Socket::local_addr).ok()?;
             let address = Address::from_os(&address)?;
             let unbound = match &address {
                 Address::Unix(name) => name.is_empty(),
@@ -253,9 +205,7 @@ impl Socket {
                     return error::named(py, "closed", &what, moved);
                 }
                 Some(Closer::Place { thread, code, line }) => (
-                    thread
-                        .as_ref()
-                        .map(|(label, named, id)| (label.clone_ref(py), *named, *id)),
+                    thread.as_ref().map(|(label, named, id)| (label.clone_ref(py), *named, *id)),
                     code.as_ref().map(|code| code.clone_ref(py)),
                     *line,
                 ),
@@ -263,11 +213,7 @@ impl Socket {
         };
         let who = name.map(|(label, named, id)| {
             let label = label.bind(py).to_string_lossy();
-            if named {
-                format!(" by thread '{label}'")
-            } else {
-                format!(" by thread '{label}-{id}'")
-            }
+            if named { format!(" by thread '{label}'") } else { format!(" by thread '{label}-{id}'") }
         });
         let place = place.and_then(|code| {
             let code = code.bind(py);
@@ -275,11 +221,8 @@ impl Socket {
             let function: String = code.getattr("co_name").ok()?.extract().ok()?;
             Some(format!(" in {function}, {file}:{line}"))
         });
-        let what = format!(
-            "{what}: the socket was closed here{}{}",
-            who.unwrap_or_default(),
-            place.unwrap_or_default()
-        );
+        let what =
+            format!("{what}: the socket was closed here{}{}", who.unwrap_or_default(), place.unwrap_or_default());
         error::named(py, "closed", &what, moved)
     }
 
@@ -299,28 +242,18 @@ impl Socket {
     }
 
     fn lease(&self, py: Python<'_>, verb: &str) -> PyResult<Lease<'_, Handle>> {
-        self.source
-            .lease()
-            .ok_or_else(|| self.closed_error(py, &self.describe(verb), Moved::default()))
+        self.source.lease().ok_or_else(|| self.closed_error(py, &self.describe(verb), Moved::default()))
     }
 
-    fn call<R>(
-        &self,
-        py: Python<'_>,
-        verb: &str,
-        call: impl FnOnce(&socket2::Socket) -> io::Result<R>,
-    ) -> PyResult<R> {
+    fn call<R>(&self, py: Python<'_>, verb: &str, call: impl FnOnce(&socket2::Socket) -> io::Result<R>) -> PyResult<R> {
         let lease = self.lease(py, verb)?;
-        lease
-            .with(call)
-            .map_err(|failed| error::os(py, &failed, &self.describe(verb), Moved::default()))
+        lease.with(call).map_err(|failed| error::os(py, &failed, &self.describe(verb), Moved::default()))
     }
 }
 
 /// Where the Python code is that called us.
 fn place(py: Python<'_>) -> Closer {
-    let thread =
-        running(py).map(|task| (task.get().label(py), task.get().is_named(), task.get().id()));
+    let thread = running(py).map(|task| (task.get().label(py), task.get().is_named(), task.get().id()));
     // SAFETY: a borrowed reference to the current frame, or null; its code is a new reference.
     let (code, line) = unsafe {
         let frame = ffi::PyEval_GetFrame();
@@ -340,13 +273,8 @@ impl Socket {
     fn new(new: &NewSocket) -> PyResult<Self> {
         let source = new.0.lock().take();
         match source {
-            Some(source) => Ok(Socket {
-                source: Arc::new(source),
-                closer: parking_lot::Mutex::new(None),
-            }),
-            None => Err(PyTypeError::new_err(
-                "this OS socket has its object already",
-            )),
+            Some(source) => Ok(Socket { source: Arc::new(source), closer: parking_lot::Mutex::new(None) }),
+            None => Err(PyTypeError::new_err("this OS socket has its object already")),
         }
     }
 
@@ -408,10 +336,7 @@ impl Socket {
         }
         self.note_closer(Closer::Reason("detach() gave its descriptor away"));
         let mut stale = Vec::new();
-        self.source
-            .detach(&mut stale)
-            .map(|raw| raw as i64)
-            .ok_or_else(gone)
+        self.source.detach(&mut stale).map(|raw| raw as i64).ok_or_else(gone)
     }
 
     fn _bind(&self, py: Python<'_>, address: &SockAddr, listens: bool) -> PyResult<()> {
@@ -420,11 +345,7 @@ impl Socket {
         let bound = address.0.to_os().and_then(|os| {
             lease.with(|socket| {
                 if self.source.family != Family::Unix {
-                    if listens {
-                        sys::listen_options(socket)?
-                    } else {
-                        sys::bind_options(socket)?
-                    }
+                    if listens { sys::listen_options(socket)? } else { sys::bind_options(socket)? }
                 }
                 socket.bind(&os)
             })
@@ -446,19 +367,13 @@ impl Socket {
     /// Waits until a read would find something: data, the end of the stream, an error or a connection to accept.
     /// Holds no buffer meanwhile. `expires` as everywhere.
     #[pyo3(signature = (expires=None))]
-    fn readable<'py>(
-        slf: &Bound<'py, Self>,
-        expires: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn readable<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         ops::ready(slf, Direction::Read, expires)
     }
 
     /// Waits until a write would find room, or an error. `expires` as everywhere.
     #[pyo3(signature = (expires=None))]
-    fn writable<'py>(
-        slf: &Bound<'py, Self>,
-        expires: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn writable<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         ops::ready(slf, Direction::Write, expires)
     }
 
@@ -476,9 +391,7 @@ impl Socket {
         if sys::RECONNECTS {
             return Ok(());
         }
-        self.source
-            .renew()
-            .map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
+        self.source.renew().map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
     }
 
     fn _getopt<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -487,22 +400,12 @@ impl Socket {
         };
         let verb = format!("getopt {name} of");
         Ok(Some(match access {
-            Access::Bool(get, _) => self
-                .call(py, &verb, get)?
-                .into_pyobject(py)?
-                .to_owned()
-                .into_any(),
+            Access::Bool(get, _) => self.call(py, &verb, get)?.into_pyobject(py)?.to_owned().into_any(),
             Access::Int(get, _) => self.call(py, &verb, get)?.into_pyobject(py)?.into_any(),
-            Access::Linger(get, _) => self
-                .call(py, &verb, get)?
-                .map(|time| time.as_secs())
-                .into_pyobject(py)?
-                .into_any(),
-            Access::Time(get, _) => self
-                .call(py, &verb, get)?
-                .as_secs_f64()
-                .into_pyobject(py)?
-                .into_any(),
+            Access::Linger(get, _) => {
+                self.call(py, &verb, get)?.map(|time| time.as_secs()).into_pyobject(py)?.into_any()
+            }
+            Access::Time(get, _) => self.call(py, &verb, get)?.as_secs_f64().into_pyobject(py)?.into_any(),
         }))
     }
 
@@ -514,29 +417,22 @@ impl Socket {
         let verb = format!("setopt {name} of");
         let read_only = || PyValueError::new_err(format!("{name} can only be read"));
         let wrong = |wanted: &str| {
-            let kind = value
-                .get_type()
-                .name()
-                .map(|name| name.to_string())
-                .unwrap_or_default();
+            let kind = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
             PyTypeError::new_err(format!("{name} takes {wanted}, not {kind}"))
         };
         let seconds = || -> PyResult<Duration> {
             let time = value.extract::<f64>().map_err(|_| wrong("seconds"))?;
-            Duration::try_from_secs_f64(time).map_err(|_| {
-                PyValueError::new_err(format!("{name} takes seconds from 0, not {time}"))
-            })
+            Duration::try_from_secs_f64(time)
+                .map_err(|_| PyValueError::new_err(format!("{name} takes seconds from 0, not {time}")))
         };
         match access {
             Access::Bool(_, set) => {
                 let set = set.ok_or_else(read_only)?;
-                let on = value
-                    .extract::<bool>()
-                    .or_else(|_| match value.extract::<i64>() {
-                        Ok(0) => Ok(false),
-                        Ok(1) => Ok(true),
-                        _ => Err(wrong("True or False")),
-                    })?;
+                let on = value.extract::<bool>().or_else(|_| match value.extract::<i64>() {
+                    Ok(0) => Ok(false),
+                    Ok(1) => Ok(true),
+                    _ => Err(wrong("True or False")),
+                })?;
                 self.call(py, &verb, |socket| set(socket, on))?;
                 if name == "so_oobinline" {
                     self.source.set_marks();
@@ -545,18 +441,13 @@ impl Socket {
             Access::Int(_, set) => {
                 let set = set.ok_or_else(read_only)?;
                 let number = value.extract::<i64>().map_err(|_| wrong("an int"))?;
-                let number = u32::try_from(number).map_err(|_| {
-                    PyValueError::new_err(format!("{name} takes 0 to {}, not {number}", u32::MAX))
-                })?;
+                let number = u32::try_from(number)
+                    .map_err(|_| PyValueError::new_err(format!("{name} takes 0 to {}, not {number}", u32::MAX)))?;
                 self.call(py, &verb, |socket| set(socket, number))?;
             }
             Access::Linger(_, set) => {
                 let set = set.ok_or_else(read_only)?;
-                let time = if value.is_none() {
-                    None
-                } else {
-                    Some(seconds()?)
-                };
+                let time = if value.is_none() { None } else { Some(seconds()?) };
                 self.call(py, &verb, |socket| set(socket, time))?;
             }
             Access::Time(_, set) => {
@@ -655,10 +546,7 @@ impl Stream {
     /// Waits for a connection: (TCP, remote address, local address). Connections that were aborted before they were
     /// accepted are skipped. Without descriptors: `too_many_open_files`, and the connection waits on. accept(2).
     #[pyo3(signature = (expires=None))]
-    fn accept<'py>(
-        slf: &Bound<'py, Self>,
-        expires: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn accept<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         ops::accept(slf.as_super(), expires)
     }
 
@@ -680,14 +568,10 @@ impl Stream {
             "w" => std::net::Shutdown::Write,
             "rw" => std::net::Shutdown::Both,
             other => {
-                return Err(PyValueError::new_err(format!(
-                    "shutdown takes 'r', 'w' or 'rw', not '{other}'"
-                )));
+                return Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'")));
             }
         };
-        slf.as_super()
-            .get()
-            .call(slf.py(), "shutdown", |socket| socket.shutdown(how))
+        slf.as_super().get().call(slf.py(), "shutdown", |socket| socket.shutdown(how))
     }
 }
 

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -32,6 +33,9 @@ pub struct Task {
     /// The label is the whole name; else the id follows.
     named: bool,
     done: AtomicBool,
+    context: Py<PyAny>,
+    /// An owned reference, or null once it has ended. Only the thread's own turn changes it, and its end.
+    coro: AtomicPtr<ffi::PyObject>,
     /// Nothing is dropped under this lock.
     resume: parking_lot::Mutex<Resume>,
 }
@@ -75,6 +79,37 @@ impl Task {
         self.named
     }
 
+    /// Runs the coroutine up to its next wait, in the thread's own context. `Some`: it has ended.
+    pub fn step<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        // SAFETY: the thread's own reference, or null. Only its own turn gives that back, and this is its turn.
+        let coro = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }?;
+        // SAFETY: a live context; an error is fetched at once.
+        if unsafe { ffi::PyContext_Enter(self.context.as_ptr()) } < 0 {
+            return Some(Err(PyErr::fetch(py)));
+        }
+        let mut sent = send(&coro);
+        while let Sent::Foreign(what) = sent {
+            sent = throw(&coro, self.refusal(&what));
+        }
+        // SAFETY: entered above.
+        if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } < 0 {
+            return Some(Err(PyErr::fetch(py)));
+        }
+        match sent {
+            Sent::Ended(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// Why something of another event loop cannot be awaited.
+    fn refusal(&self, what: &Bound<'_, PyAny>) -> PyErr {
+        let kind = what.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+        PyRuntimeError::new_err(format!(
+            "thread '{}' awaited '{kind}', which belongs to another event loop: await sock operations, threads and sleeps",
+            self.full_name(what.py())
+        ))
+    }
+
     /// The wait `epoch` is a `suspend()`. `false`: it has been resumed already.
     pub fn suspend(&self, epoch: u32) -> bool {
         let mut resume = self.resume.lock();
@@ -92,11 +127,52 @@ impl Task {
 
     pub fn full_name(&self, py: Python<'_>) -> String {
         let label = self.label.bind(py).to_string_lossy();
-        if self.named {
-            label.into_owned()
-        } else {
-            format!("{label}-{}", self.id)
+        if self.named { label.into_owned() } else { format!("{label}-{}", self.id) }
+    }
+}
+
+/// What came of running a coroutine up to its next wait.
+enum Sent<'py> {
+    Waits,
+    /// It yielded something that is not ours.
+    Foreign(Bound<'py, PyAny>),
+    Ended(PyResult<Bound<'py, PyAny>>),
+}
+
+fn yielded(value: Bound<'_, PyAny>) -> Sent<'_> {
+    if value.is_none() { Sent::Waits } else { Sent::Foreign(value) }
+}
+
+fn send<'py>(coro: &Bound<'py, PyAny>) -> Sent<'py> {
+    let py = coro.py();
+    let mut result = ptr::null_mut();
+    // SAFETY: a live coroutine is sent None; the result is a new reference, or null with an exception set.
+    unsafe {
+        match ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut result) {
+            ffi::PySendResult::PYGEN_NEXT => yielded(Bound::from_owned_ptr(py, result)),
+            ffi::PySendResult::PYGEN_RETURN => Sent::Ended(Ok(Bound::from_owned_ptr(py, result))),
+            ffi::PySendResult::PYGEN_ERROR => Sent::Ended(Err(PyErr::fetch(py))),
         }
+    }
+}
+
+fn throw<'py>(coro: &Bound<'py, PyAny>, error: PyErr) -> Sent<'py> {
+    let py = coro.py();
+    match coro.call_method1("throw", (error,)) {
+        Ok(value) => yielded(value),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => Sent::Ended(error.value(py).getattr("value")),
+        Err(error) => Sent::Ended(Err(error)),
+    }
+}
+
+/// A thread's end as Python gets it: its result and its exception, of which one is None.
+pub type Ended<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+pub fn ended<'py>(py: Python<'py>, result: PyResult<Bound<'py, PyAny>>) -> Ended<'py> {
+    let none = || py.None().into_bound(py);
+    match result {
+        Ok(result) => (result, none()),
+        Err(error) => (none(), error.into_value(py).into_bound(py).into_any()),
     }
 }
 
@@ -124,12 +200,13 @@ pub fn end_turn(task: &Bound<'_, Task>) {
 #[pymethods]
 impl Task {
     #[new]
-    fn new(poller: &Bound<'_, Poller>, label: Py<PyString>, named: bool) -> PyResult<Self> {
+    fn new(poller: &Bound<'_, Poller>, coro: Py<PyAny>, label: Py<PyString>, named: bool) -> PyResult<Self> {
+        let py = poller.py();
+        // SAFETY: a new reference, or null with an exception set.
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
         let hub = poller.get().hub().clone();
         if hub.is_forked() {
-            return Err(PyRuntimeError::new_err(
-                "this Poller belongs to the parent process: make a new one",
-            ));
+            return Err(PyRuntimeError::new_err("this Poller belongs to the parent process: make a new one"));
         }
         hub.live.fetch_add(1, Ordering::AcqRel);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
@@ -140,8 +217,52 @@ impl Task {
             label,
             named,
             done: AtomicBool::new(false),
+            context,
+            coro: AtomicPtr::new(coro.into_ptr()),
             resume: parking_lot::Mutex::default(),
         })
+    }
+
+    /// One turn: runs the coroutine up to its next wait. None, or how the thread ended: (result, exception).
+    fn _step<'py>(&self, py: Python<'py>) -> Option<Ended<'py>> {
+        self.step(py).map(|result| ended(py, result))
+    }
+
+    /// What the thread runs; None once it has ended.
+    #[getter]
+    fn _coro<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: the thread's own reference, or null. It is given back in the thread's own turn and at its end alone.
+        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }
+    }
+
+    #[setter(_coro)]
+    fn set_coro(&self, py: Python<'_>, coro: Option<Py<PyAny>>) {
+        let new = coro.map_or(ptr::null_mut(), Py::into_ptr);
+        let old = self.coro.swap(new, Ordering::AcqRel);
+        // SAFETY: the reference that the thread owned, or null.
+        drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
+    }
+
+    #[getter]
+    fn _context<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.context.bind(py).clone()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)?;
+        let coro = self.coro.load(Ordering::Acquire);
+        // SAFETY: a Py is a pointer to an object, which the thread owns, or none, and is borrowed here.
+        let coro: Option<&Py<PyAny>> = unsafe { (*(&raw const coro).cast::<Option<Py<PyAny>>>()).as_ref() };
+        // What `resume` left is looked at by nobody while the world is stopped, except where it was stopped under it.
+        if let Some(resume) = self.resume.try_lock() {
+            visit.call(&resume.value)?;
+        }
+        visit.call(coro)
+    }
+
+    fn __clear__(&self) {
+        // SAFETY: the collector clears only what nobody can reach any more, attached to the interpreter.
+        self.set_coro(unsafe { Python::assume_attached() }, None);
     }
 
     #[getter]
@@ -202,6 +323,8 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        // SAFETY: objects of Python go while the OS thread is attached; the reference is the thread's own, or null.
+        unsafe { ffi::Py_XDECREF(*self.coro.get_mut()) };
         if !*self.done.get_mut() && self.hub.live.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.hub.interrupt();
         }
@@ -212,38 +335,6 @@ impl Drop for Task {
 #[pyfunction]
 pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
     running(py)
-}
-
-/// What `context.run(coro.send, None)` does, with neither a bound method nor a tuple of arguments: runs a coroutine up
-/// to its next wait. Returns what it yields; raises what ends it, a StopIteration with its result or its exception.
-#[pyfunction]
-#[pyo3(signature = (coro, context, /))]
-pub fn send<'py>(
-    coro: &Bound<'py, PyAny>,
-    context: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = coro.py();
-    let none = py.None();
-    let mut result = ptr::null_mut();
-    // SAFETY: both are live objects of the caller's; each call sets an exception where it fails, and the context is
-    // left again in every case. `result` is a new reference, or null.
-    unsafe {
-        if ffi::PyContext_Enter(context.as_ptr()) < 0 {
-            return Err(PyErr::fetch(py));
-        }
-        let status = ffi::PyIter_Send(coro.as_ptr(), none.as_ptr(), &raw mut result);
-        if ffi::PyContext_Exit(context.as_ptr()) < 0 {
-            ffi::Py_XDECREF(result);
-            return Err(PyErr::fetch(py));
-        }
-        match status {
-            ffi::PySendResult::PYGEN_NEXT => Ok(Bound::from_owned_ptr(py, result)),
-            ffi::PySendResult::PYGEN_RETURN => Err(PyErr::new::<PyStopIteration, _>((
-                Bound::from_owned_ptr(py, result).unbind(),
-            ))),
-            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
-        }
-    }
 }
 
 /// Begins a turn of `task` inside whatever runs now, which comes back from it: give it to `leave`. None: what follows

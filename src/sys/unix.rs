@@ -47,10 +47,7 @@ pub fn now() -> u64 {
     const CLOCK: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
     #[cfg(not(target_vendor = "apple"))]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writing; the clock exists on every supported system, so the call cannot fail.
     unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -143,10 +140,8 @@ impl Descriptor {
     pub unsafe fn adopt(raw: RawDescriptor) -> io::Result<Socket> {
         // SAFETY: as the caller promises.
         let socket = unsafe { Socket::from_raw_fd(raw) };
-        let prepared = socket
-            .r#type()
-            .and_then(|_| socket.set_nonblocking(true))
-            .and_then(|()| socket.set_cloexec(true));
+        let prepared =
+            socket.r#type().and_then(|_| socket.set_nonblocking(true)).and_then(|()| socket.set_cloexec(true));
         match prepared {
             Ok(()) => Ok(socket),
             Err(error) => {
@@ -183,11 +178,7 @@ impl Descriptor {
     pub unsafe fn recv(&self, data: *mut u8, len: usize, flags: i32) -> io::Result<usize> {
         // SAFETY: as the caller promises.
         let got = unsafe { libc::recv(self.raw(), data.cast(), len, flags) };
-        if got < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(got as usize)
-        }
+        if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
     }
 
     /// # Safety
@@ -223,11 +214,7 @@ impl Descriptor {
             unsafe {
                 SockAddr::try_init(|storage, len| {
                     let fd = libc::accept4(self.raw(), storage.cast(), len, flags);
-                    if fd < 0 {
-                        Err(io::Error::last_os_error())
-                    } else {
-                        Ok(Socket::from_raw_fd(fd))
-                    }
+                    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Socket::from_raw_fd(fd)) }
                 })
             }
         }
@@ -246,11 +233,7 @@ impl Descriptor {
     }
 
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(
-            &mut SourceFd(&self.raw()),
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )
+        registry.register(&mut SourceFd(&self.raw()), token, Interest::READABLE | Interest::WRITABLE)
     }
 
     pub fn deregister(&self, registry: &Registry) -> io::Result<()> {

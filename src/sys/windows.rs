@@ -35,23 +35,12 @@ pub fn identify(socket: &Socket) -> io::Result<(Type, Domain, Option<Protocol>)>
     let info = unsafe {
         let handle = socket.as_raw_socket() as ws::SOCKET;
         let place = info.as_mut_ptr().cast();
-        if ws::getsockopt(
-            handle,
-            ws::SOL_SOCKET,
-            ws::SO_PROTOCOL_INFOW,
-            place,
-            &raw mut size,
-        ) != 0
-        {
+        if ws::getsockopt(handle, ws::SOL_SOCKET, ws::SO_PROTOCOL_INFOW, place, &raw mut size) != 0 {
             return Err(last_error());
         }
         info.assume_init()
     };
-    Ok((
-        Type::from(info.iSocketType),
-        Domain::from(info.iAddressFamily),
-        Some(Protocol::from(info.iProtocol)),
-    ))
+    Ok((Type::from(info.iSocketType), Domain::from(info.iAddressFamily), Some(Protocol::from(info.iProtocol))))
 }
 
 pub fn now() -> u64 {
@@ -66,15 +55,11 @@ pub fn interface_index(_name: &str) -> Option<u32> {
 
 /// A path as the OS takes it: UTF-8 for unix sockets.
 pub fn os_str(name: &[u8]) -> io::Result<&OsStr> {
-    std::str::from_utf8(name)
-        .map(OsStr::new)
-        .map_err(|_| io::Error::from_raw_os_error(ws::WSAEINVAL))
+    std::str::from_utf8(name).map(OsStr::new).map_err(|_| io::Error::from_raw_os_error(ws::WSAEINVAL))
 }
 
 pub fn unix_name(addr: &SockAddr) -> Box<[u8]> {
-    addr.as_pathname().map_or_else(Box::default, |path| {
-        path.as_os_str().as_encoded_bytes().into()
-    })
+    addr.as_pathname().map_or_else(Box::default, |path| path.as_os_str().as_encoded_bytes().into())
 }
 
 /// SO_REUSEADDR would let any program take the port: the opposite of what Unix means by it.
@@ -101,11 +86,7 @@ fn exclusive(socket: &Socket) -> io::Result<()> {
             size_of::<i32>() as i32,
         )
     };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(last_error())
-    }
+    if failed == 0 { Ok(()) } else { Err(last_error()) }
 }
 
 fn last_error() -> io::Error {
@@ -114,10 +95,7 @@ fn last_error() -> io::Error {
 }
 
 pub fn is_connecting(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS)
-    )
+    matches!(error.raw_os_error(), Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS))
 }
 
 pub fn is_transient_accept(error: &io::Error) -> bool {
@@ -160,9 +138,7 @@ fn gone() -> io::Error {
 
 impl Descriptor {
     pub fn new(socket: Socket) -> Descriptor {
-        Descriptor {
-            socket: RwLock::new(Some(wrap(socket))),
-        }
+        Descriptor { socket: RwLock::new(Some(wrap(socket))) }
     }
 
     /// Takes over a socket that something else made.
@@ -188,10 +164,7 @@ impl Descriptor {
     }
 
     pub fn raw(&self) -> RawDescriptor {
-        self.socket
-            .read()
-            .as_ref()
-            .map_or(ws::INVALID_SOCKET as RawSocket, AsRawSocket::as_raw_socket)
+        self.socket.read().as_ref().map_or(ws::INVALID_SOCKET as RawSocket, AsRawSocket::as_raw_socket)
     }
 
     /// The calls that socket2 has.
@@ -219,11 +192,7 @@ impl Descriptor {
         self.attempt(|socket| {
             // SAFETY: as the caller promises.
             let got = unsafe { ws::recv(socket.as_raw_socket() as ws::SOCKET, data, len, flags) };
-            if got < 0 {
-                Err(last_error())
-            } else {
-                Ok(got as usize)
-            }
+            if got < 0 { Err(last_error()) } else { Ok(got as usize) }
         })
     }
 
@@ -234,11 +203,7 @@ impl Descriptor {
         self.attempt(|socket| {
             // SAFETY: as the caller promises.
             let sent = unsafe { ws::send(socket.as_raw_socket() as ws::SOCKET, data, len, 0) };
-            if sent < 0 {
-                Err(last_error())
-            } else {
-                Ok(sent as usize)
-            }
+            if sent < 0 { Err(last_error()) } else { Ok(sent as usize) }
         })
     }
 
@@ -251,9 +216,7 @@ impl Descriptor {
 
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         match self.socket.write().as_mut() {
-            Some(socket) => {
-                registry.register(socket, token, Interest::READABLE | Interest::WRITABLE)
-            }
+            Some(socket) => registry.register(socket, token, Interest::READABLE | Interest::WRITABLE),
             None => Err(gone()),
         }
     }
