@@ -1,9 +1,9 @@
 """What an `await` that completes at once costs beyond its system call.
 
 A sock thread receives bytes that are there already, one at a time, `await conn.recv(buf)`; the native helper does the
-same with nothing but recv(2). Both take turns on one core, in short batches. A batch holds many times the number of
-successes after which a thread lets the others run, so that this is part of the price. Reported are the best batch of
-each, which nothing disturbed, and their difference.
+same with nothing but recv(2), and so does, to compare, the stdlib's `socket.recv_into`, with no await. All take turns
+on one core, in short batches. A batch holds many times the number of successes after which a thread lets the others
+run, so that this is part of the price. Reported are the best batch of each, which nothing disturbed, and the medians.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from _tools import build_native, cores, native, pinned
 
 BATCH = 4096
 
+AWAIT, PLAIN, SYSCALL = 'await conn.recv(buf)', 'socket.recv_into(buf)', 'recv(2) alone'
+
 #: What `--check` allows, in ns.
 MOST = 150
 
@@ -34,18 +36,31 @@ async def receive(conn: sock.TCP, calls: int) -> float:
     return (perf_counter_ns() - start) / calls
 
 
-async def main(batches: int, helper: subprocess.Popen[str]) -> tuple[list[float], list[float]]:
-    """ns of each batch: of awaits, of system calls."""
+def receive_plainly(conn: socket.socket, calls: int) -> float:
+    """ns per call."""
+    buf = bytearray(1)
+    start = perf_counter_ns()
+    for _ in itertools.repeat(None, calls):
+        conn.recv_into(buf)
+    return (perf_counter_ns() - start) / calls
+
+
+async def main(batches: int, helper: subprocess.Popen[str]) -> dict[str, list[float]]:
+    """ns of each batch."""
     ours, theirs = socket.socketpair()
-    awaits, calls = [], []
-    with sock.fromsocket(ours) as conn, theirs:
+    plain, other = socket.socketpair()
+    plain.setblocking(False)
+    took = {AWAIT: [], PLAIN: [], SYSCALL: []}
+    with sock.fromsocket(ours) as conn, theirs, plain, other:
         for _ in range(batches):
             theirs.sendall(bytes(BATCH))
-            awaits.append(await receive(conn, BATCH))
+            took[AWAIT].append(await receive(conn, BATCH))
+            other.sendall(bytes(BATCH))
+            took[PLAIN].append(receive_plainly(plain, BATCH))
             helper.stdin.write('\n')
             helper.stdin.flush()
-            calls.append(float(helper.stdout.readline()))
-    return awaits, calls
+            took[SYSCALL].append(float(helper.stdout.readline()))
+    return took
 
 
 if __name__ == '__main__':
@@ -61,12 +76,14 @@ if __name__ == '__main__':
         pinned(cores()[-1]),
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as helper,
     ):
-        awaits, calls = sock.run(main, options.batches, helper)
+        took = sock.run(main, options.batches, helper)
         helper.stdin.close()
-    extra = min(awaits) - min(calls)
-    print(f'                      best   median  (ns, {options.batches} batches of {BATCH})')
-    print(f'await conn.recv   {min(awaits):8.1f} {statistics.median(awaits):8.1f}')
-    print(f'recv(2) alone     {min(calls):8.1f} {statistics.median(calls):8.1f}')
-    print(f'difference        {extra:8.1f} {statistics.median(awaits) - statistics.median(calls):8.1f}')
+    best = {what: min(each) for what, each in took.items()}
+    median = {what: statistics.median(each) for what, each in took.items()}
+    print(f'{"ns":22} {"best":>8} {"median":>8}  ({options.batches} batches of {BATCH})')
+    for what in took:
+        print(f'{what:22} {best[what]:8.1f} {median[what]:8.1f}')
+    extra = best[AWAIT] - best[SYSCALL]
+    print(f'{"await beyond recv(2)":22} {extra:8.1f} {median[AWAIT] - median[SYSCALL]:8.1f}')
     if options.check and extra > MOST:
         sys.exit(f'check failed: an await costs {extra:.1f} ns beyond its system call; {MOST} ns is the most it may')
