@@ -230,9 +230,8 @@ def main():
     allow_descriptors(args.connections + args.chat_clients + 100)
     rows = []
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            contextlib.closing(Elsewhere(args.echo) if args.echo else Server('echo_server.py'))
-        )
+        server = Elsewhere(args.echo) if args.echo else Server('echo_server.py')
+        stack.callback(server.close)
         rows += sock.run(echo, server, args.connections, args.megabytes)
         server = Server('chat_server.py')
         stack.callback(server.close)

@@ -7,7 +7,6 @@ import socket
 import threading
 
 import pytest
-
 import sock
 
 #: Seconds a test may take before the whole run is ended with a traceback of each OS thread.

@@ -12,7 +12,6 @@ import threading
 import time
 
 import pytest
-
 import sock
 from sock import _scheduler
 
@@ -562,7 +561,7 @@ def test_sleep_into_the_past_lets_the_others_run(t):
 
 @pytest.mark.parametrize('function', [sock.sleep, sock.sleep_until])
 def test_sleep_of_nan_or_text_is_an_error(function):
-    with pytest.raises(ValueError, match='not a number|not nan'):
+    with pytest.raises(ValueError, match=r'not a number|not nan'):
         function(float('nan'))
     with pytest.raises(TypeError, match='not str'):
         function('1')
