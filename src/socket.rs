@@ -118,7 +118,7 @@ impl<T: Thread> Source<T> {
     /// `None` once the socket is closed.
     pub fn lease(&self) -> Option<Lease<'_, T>> {
         let before = self.leases.update(|leases| if leases & CLOSED == 0 { leases + 1 } else { leases });
-        (before & CLOSED == 0).then_some(Lease(self))
+        (before & CLOSED == 0).then(|| Lease(self))
     }
 
     /// Events of this socket come to `hub` from now on. `false`: another hub has it and somebody waits there.

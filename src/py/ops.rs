@@ -334,6 +334,9 @@ impl Op {
             if seen.is_closed() {
                 return Err(self.socket().closed_error(py, &self.describe(py), self.moved()));
             }
+            if self.want == 0 && matches!(self.what, What::Send | What::RecvExactly) {
+                return Ok(Step::Done(number(py, 0)));
+            }
             if seen.is_ready() || must_try {
                 must_try = false;
                 let Some(lease) = source.lease() else {

@@ -137,7 +137,14 @@ pub fn adopt(py: Python<'_>, fd: i64) -> PyResult<NewSocket> {
         Ok((kind, family, protocol))
     });
     match found {
-        Ok((kind, family, protocol)) => Ok(NewSocket::new(socket, kind, family, protocol)),
+        Ok((kind, family, protocol)) => {
+            let peer = socket.peer_addr().ok().as_ref().and_then(Address::from_os);
+            let source = Source::new(socket, kind, family, protocol);
+            if let Some(peer) = &peer {
+                let _ = source.peer.set(peer.clone());
+            }
+            Ok(NewSocket(parking_lot::Mutex::new(Some(source)), peer, None))
+        }
         Err(failed) => {
             let _still_the_callers = Descriptor::into_raw(socket);
             Err(failure(&failed))
