@@ -30,7 +30,12 @@ fn build(made: PyResult<Bound<'_, PyAny>>) -> PyErr {
 pub fn os(py: Python<'_>, error: &io::Error, what: &str, moved: Moved<'_>) -> PyErr {
     static FROM_OS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let Some(number) = error.raw_os_error() else {
-        return named(py, "other", &format!("{what}: {error}"), moved);
+        let err = match error.kind() {
+            io::ErrorKind::InvalidInput => "invalid_argument",
+            io::ErrorKind::Unsupported => "not_supported",
+            _ => "other",
+        };
+        return named(py, err, &format!("{what}: {error}"), moved);
     };
     build(
         attribute(py, &FROM_OS, "from_os")

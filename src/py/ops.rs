@@ -492,7 +492,7 @@ impl Op {
             What::Recv | What::RecvExactly => {
                 let room = self.want - self.moved;
                 // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the write.
-                let got = unsafe { lease.recv(self.data().add(self.moved), room, 0) };
+                let got = unsafe { lease.recv(self.data().add(self.moved), room) };
                 got.map(|n| self.received(py, source, seen, n, room))
             }
             What::RecvBytes => return self.recv_bytes(py, source, lease, seen),
@@ -519,10 +519,9 @@ impl Op {
                 Ok(false) => Ok(Ok(Attempt::WouldBlock)),
                 Err(error) => Err(error),
             },
-            What::Readable => {
-                peek(lease).map(|ready| Ok(if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock }))
-            }
-            What::Writable => Ok(Ok(Attempt::Done(py.None()))),
+            What::Readable | What::Writable => lease
+                .is_ready(direction == Direction::Write)
+                .map(|ready| Ok(if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock })),
             What::Sleep | What::Wait | What::Suspend => Ok(Ok(Attempt::WouldBlock)),
         };
         match result {
@@ -581,14 +580,14 @@ impl Op {
                 // SAFETY: this OS thread's own buffer, of SCRATCH bytes, used by nobody else before the bytes are made:
                 // neither the system call nor PyBytes::new runs Python code.
                 unsafe {
-                    lease.recv((*scratch).as_mut_ptr(), room, 0).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
+                    lease.recv((*scratch).as_mut_ptr(), room).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
                 }
             })
         } else {
             let mut data = Vec::with_capacity(room);
             // SAFETY: the vector has room for `room` bytes, and as many as were written count.
             unsafe {
-                lease.recv(data.as_mut_ptr(), room, 0).map(|n| {
+                lease.recv(data.as_mut_ptr(), room).map(|n| {
                     data.set_len(n);
                     (n, PyBytes::new(py, &data))
                 })
@@ -621,7 +620,7 @@ impl Op {
         data.reserve(room);
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
-        let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room, 0).inspect(|&n| data.set_len(begin + n)) };
+        let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room).inspect(|&n| data.set_len(begin + n)) };
         match got {
             Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
             Ok(_) if data.len() > most => {
@@ -680,30 +679,18 @@ fn number(py: Python<'_>, n: usize) -> Py<PyAny> {
     unsafe { Bound::from_owned_ptr(py, ffi::PyLong_FromSize_t(n)).unbind() }
 }
 
-/// Whether a read would find something: data, the end or an error.
-fn peek(lease: &crate::socket::Lease<'_, Handle>) -> io::Result<bool> {
-    let mut byte = 0;
-    // SAFETY: one byte is written at most.
-    let peeked = unsafe { lease.recv(&raw mut byte, 1, sys::PEEK) };
-    match peeked {
-        Ok(_) => Ok(true),
-        // A listener has no bytes; that it was marked ready is all there is to know.
-        Err(error) if sys::is_not_connected(&error) => Ok(true),
-        // Nothing, or an error that the next read will report.
-        Err(error) => Ok(!matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)),
-    }
-}
-
 /// Begins to connect, or looks how far it is: writable is not yet connected.
 fn connect_step(connect: &mut Connect, lease: &crate::socket::Lease<'_, Handle>, source: &Source) -> io::Result<bool> {
     if !connect.begun {
-        let address = connect.address.to_os()?;
+        if source.kind == socket2::Type::STREAM && source.peer.get().is_some() {
+            return Err(io::Error::from_raw_os_error(sys::ALREADY_CONNECTED));
+        }
         connect.begun = true;
-        return match lease.attempt(|socket| socket.connect(&address)) {
-            Ok(()) => Ok(true),
-            Err(error) if sys::is_connecting(&error) => Ok(false),
-            Err(error) => Err(error),
-        };
+        let connected = lease.connect(&connect.address.to_os()?)?;
+        if connected {
+            let _ = source.peer.set(connect.address.clone());
+        }
+        return Ok(connected);
     }
     if let Some(error) = lease.with(socket2::Socket::take_error)? {
         return Err(error);

@@ -11,7 +11,7 @@
 //! | `interface_index`, `os_str`, `unix_name` | names of interfaces and of unix sockets |
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |
 //! | `SignalPipe` | bytes that a signal handler writes wake the poller |
-//! | `is_connecting`, `is_transient_accept`, `is_not_connected` | what an error number means |
+//! | `is_transient_accept`, `is_not_connected`, `ALREADY_CONNECTED` | what an error number means |
 //! | `poller_fd` | the number behind a registry: epoll, kqueue |
 
 #[cfg(unix)]

@@ -27,7 +27,8 @@ const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const SEND_FLAGS: libc::c_int = 0;
 
-pub const PEEK: i32 = libc::MSG_PEEK;
+/// What connecting a connected socket gives.
+pub const ALREADY_CONNECTED: i32 = libc::EISCONN;
 
 pub const RAW: Type = Type::RAW;
 
@@ -84,10 +85,6 @@ pub fn listen_options(socket: &Socket) -> io::Result<()> {
 /// Before the bind of any socket.
 pub fn bind_options(_socket: &Socket) -> io::Result<()> {
     Ok(())
-}
-
-pub fn is_connecting(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
 }
 
 /// Errors of accept that concern one client, or the network, and not the listener (accept(2)).
@@ -168,16 +165,36 @@ impl Descriptor {
         call(&socket)
     }
 
-    /// As `with`, for a call that says "would block": some systems must hear of that.
-    pub fn attempt<R>(&self, call: impl FnOnce(&Socket) -> io::Result<R>) -> io::Result<R> {
-        self.with(call)
+    /// Begins to connect. `false`: it goes on, and the socket becomes writable at its end.
+    pub fn connect(&self, address: &SockAddr) -> io::Result<bool> {
+        let mut result = self.with(|socket| socket.connect(address));
+        // Linux tells of an earlier failure once more, even where SO_ERROR has told of it; then it begins anew.
+        if RECONNECTS && matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED)) {
+            result = self.with(|socket| socket.connect(address));
+        }
+        match result {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a read, or a write, would not block: something can be moved, accepted or reported.
+    pub fn is_ready(&self, for_writing: bool) -> io::Result<bool> {
+        let events = if for_writing { libc::POLLOUT } else { libc::POLLIN };
+        let mut ask = libc::pollfd { fd: self.raw(), events, revents: 0 };
+        // SAFETY: one structure, valid for reading and writing; a timeout of 0 waits for nothing.
+        match unsafe { libc::poll(&raw mut ask, 1, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            ready => Ok(ready > 0),
+        }
     }
 
     /// # Safety
     /// `data` is valid for writing `len` bytes.
-    pub unsafe fn recv(&self, data: *mut u8, len: usize, flags: i32) -> io::Result<usize> {
+    pub unsafe fn recv(&self, data: *mut u8, len: usize) -> io::Result<usize> {
         // SAFETY: as the caller promises.
-        let got = unsafe { libc::recv(self.raw(), data.cast(), len, flags) };
+        let got = unsafe { libc::recv(self.raw(), data.cast(), len, 0) };
         if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
     }
 

@@ -23,7 +23,8 @@ pub const SHORT_MEANS_DRAINED: bool = false;
 /// Winsock lets a socket whose connect failed connect again.
 pub const RECONNECTS: bool = true;
 
-pub const PEEK: i32 = ws::MSG_PEEK;
+/// What connecting a connected socket gives.
+pub const ALREADY_CONNECTED: i32 = ws::WSAEISCONN;
 
 pub const RAW: Type = Type::RAW;
 
@@ -92,10 +93,6 @@ fn exclusive(socket: &Socket) -> io::Result<()> {
 fn last_error() -> io::Error {
     // SAFETY: has no preconditions.
     io::Error::from_raw_os_error(unsafe { ws::WSAGetLastError() })
-}
-
-pub fn is_connecting(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS))
 }
 
 pub fn is_transient_accept(error: &io::Error) -> bool {
@@ -175,7 +172,7 @@ impl Descriptor {
     }
 
     /// As `with`, for a call that says "would block": mio must see that answer to arm the socket's events again.
-    pub fn attempt<R>(&self, call: impl FnOnce(&Socket) -> io::Result<R>) -> io::Result<R> {
+    fn attempt<R>(&self, call: impl FnOnce(&Socket) -> io::Result<R>) -> io::Result<R> {
         let guard = self.socket.read();
         let Some(owner) = guard.as_ref() else {
             return Err(gone());
@@ -185,13 +182,41 @@ impl Descriptor {
         owner.try_io(|| call(&socket))
     }
 
+    /// Begins to connect. `false`: it goes on, and the socket becomes writable at its end.
+    pub fn connect(&self, address: &SockAddr) -> io::Result<bool> {
+        match self.attempt(|socket| socket.connect(address)) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a read, or a write, would not block: something can be moved, accepted or reported.
+    pub fn is_ready(&self, for_writing: bool) -> io::Result<bool> {
+        let asked = self.attempt(|socket| {
+            let events = if for_writing { ws::POLLWRNORM } else { ws::POLLRDNORM };
+            let mut ask = ws::WSAPOLLFD { fd: socket.as_raw_socket() as ws::SOCKET, events, revents: 0 };
+            // SAFETY: one structure, valid for reading and writing; a timeout of 0 waits for nothing.
+            match unsafe { ws::WSAPoll(&raw mut ask, 1, 0) } {
+                ws::SOCKET_ERROR => Err(last_error()),
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        });
+        match asked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// # Safety
     /// `data` is valid for writing `len` bytes.
-    pub unsafe fn recv(&self, data: *mut u8, len: usize, flags: i32) -> io::Result<usize> {
+    pub unsafe fn recv(&self, data: *mut u8, len: usize) -> io::Result<usize> {
         let len = len.min(i32::MAX as usize) as i32;
         self.attempt(|socket| {
             // SAFETY: as the caller promises.
-            let got = unsafe { ws::recv(socket.as_raw_socket() as ws::SOCKET, data, len, flags) };
+            let got = unsafe { ws::recv(socket.as_raw_socket() as ws::SOCKET, data, len, 0) };
             if got < 0 { Err(last_error()) } else { Ok(got as usize) }
         })
     }
