@@ -152,6 +152,9 @@ class TCP(Socket, _sock.Stream):
         self._listen(2**31 - 1 if backlog is None else backlog)
 
 
+_sock.own_methods(TCP)
+
+
 def tcp(family: str = 'inet', protocol: str | None = None) -> TCP:
     """A new TCP socket; ``family`` is 'inet', 'inet6' or 'unix'."""
     _addrinfo.check_family(family)

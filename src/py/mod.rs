@@ -1,6 +1,7 @@
 //! What Python sees; no logic.
 
 mod address;
+mod calls;
 mod error;
 mod ops;
 mod poller;
@@ -20,6 +21,8 @@ mod _sock {
 
     #[pymodule_export]
     use super::address::SockAddr;
+    #[pymodule_export]
+    use super::calls::own_methods;
     #[pymodule_export]
     use super::ops::{Wait, sleep_until, suspend};
     #[pymodule_export]

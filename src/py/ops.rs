@@ -705,6 +705,42 @@ fn connect_step(connect: &mut Connect, lease: &crate::socket::Lease<'_, Handle>,
     }
 }
 
+/// The memory of the last operation that went, for the next one: most live shortly, one after the other.
+#[cfg(not(Py_GIL_DISABLED))]
+mod spare {
+    use super::{AtomicPtr, OpObject, Ordering, ptr};
+
+    /// Guarded by the interpreter's lock.
+    static BLOCK: AtomicPtr<OpObject> = AtomicPtr::new(ptr::null_mut());
+
+    pub fn take() -> Option<*mut OpObject> {
+        let block = BLOCK.load(Ordering::Relaxed);
+        BLOCK.store(ptr::null_mut(), Ordering::Relaxed);
+        (!block.is_null()).then_some(block)
+    }
+
+    pub fn keep(block: *mut OpObject) -> bool {
+        let free = BLOCK.load(Ordering::Relaxed).is_null();
+        if free {
+            BLOCK.store(block, Ordering::Relaxed);
+        }
+        free
+    }
+}
+
+#[cfg(Py_GIL_DISABLED)]
+mod spare {
+    use super::OpObject;
+
+    pub fn take() -> Option<*mut OpObject> {
+        None
+    }
+
+    pub fn keep(_block: *mut OpObject) -> bool {
+        false
+    }
+}
+
 /// An operation whose arguments are still being read. Dropped before `made`, it leaves without a word.
 struct Making<'py>(Bound<'py, PyAny>);
 
@@ -714,7 +750,7 @@ impl<'py> Making<'py> {
         // SAFETY: the type was made by `make_type` with OpObject's size; PyObject_Init makes the block an object with
         // one reference, and the operation is written before anything else sees it.
         unsafe {
-            let block = ffi::PyObject_Malloc(size_of::<OpObject>()).cast::<OpObject>();
+            let block = spare::take().unwrap_or_else(|| ffi::PyObject_Malloc(size_of::<OpObject>()).cast());
             if block.is_null() {
                 return Err(PyErr::new::<pyo3::exceptions::PyMemoryError, _>(()));
             }
@@ -1124,7 +1160,9 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         }
         ptr::drop_in_place(op);
         let kind = ffi::Py_TYPE(object);
-        ffi::PyObject_Free(object.cast());
+        if !spare::keep(object.cast()) {
+            ffi::PyObject_Free(object.cast());
+        }
         ffi::Py_DECREF(kind.cast());
     }
 }
