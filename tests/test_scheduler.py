@@ -1090,3 +1090,43 @@ def test_hundred_thousand_threads_leave_no_memory_behind():
         assert not sock.threads()
     """)
     assert (result.returncode, result.stderr) == (0, '')
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
+def test_ctrl_c_while_threads_end_by_the_dozen_cuts_no_end_in_half():
+    """The handler runs between any two bytecodes of the scheduler too: it must not lose the thread that is ending."""
+    result = python("""
+        import os, signal, sock, threading, time
+
+        ended = []
+
+        async def brief():
+            try:
+                await sock.sleep(0)
+            finally:
+                ended.append(1)
+
+        async def main(timer):
+            timer.start()
+            while True:
+                for _ in range(20):
+                    sock.newthread(brief).onfinish(lambda thread: None)
+                await sock.sleep(0)
+
+        def interrupt():
+            time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        for _ in range(60):
+            timer = threading.Thread(target=interrupt)
+            try:
+                sock.run(main, timer)
+            except KeyboardInterrupt:
+                pass
+            else:
+                raise AssertionError('not interrupted')
+            timer.join()
+            assert sock.threads() == []
+        assert len(ended) > 60
+    """)
+    assert (result.returncode, result.stderr) == (0, '')

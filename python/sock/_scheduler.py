@@ -17,7 +17,7 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from types import CoroutineType
+from types import CoroutineType, FrameType
 from typing import Any
 
 from . import _errors, _sock
@@ -31,8 +31,10 @@ _NESTING = 40
 class _Local(threading.local):
     poller: Poller | None = None
     nested: int = 0
-    #: Whether this OS thread is inside a loop of ours.
-    looping: bool = False
+    #: What this OS thread iterates over, inside a loop of ours.
+    turns: _sock.Turns | None = None
+    #: Ctrl-C came at a moment when our own state was being changed: the loop raises it.
+    interrupted: bool = False
 
 
 _local = _Local()
@@ -61,7 +63,7 @@ def poller(p: Poller | None = None) -> Poller:
     if p is not None:
         if not isinstance(p, Poller):
             raise TypeError(f'poller takes a sock.Poller, not {type(p).__name__}')
-        if _local.looping or _local.nested:
+        if _local.turns is not None or _local.nested:
             raise RuntimeError('this OS thread polls its poller now: set another one before start() or run()')
         _local.poller = p
         return p
@@ -78,7 +80,7 @@ def _after_fork_in_child() -> None:
         each._failed.clear()
     _local.poller = None
     _local.nested = 0
-    _local.looping = False
+    _local.turns = None
     _sock.enter(None)
 
 
@@ -218,7 +220,7 @@ def _turn(thread: Thread) -> None:
     outer = _sock.enter(thread)
     _local.nested += 1
     try:
-        if _local.looping:
+        if _local.turns is not None:
             _step(thread)
         else:
             with _asyncgen_hooks():
@@ -371,37 +373,68 @@ def threads(poller: Poller | None = None) -> list[Thread]:
 def _outside(what: str) -> Poller:
     if (current := _sock.current()) is not None:
         raise RuntimeError(f'{what}() inside thread {current.name!r}: it polls already; start threads with newthread()')
-    if _local.looping:
+    if _local.turns is not None:
         raise RuntimeError(f'{what}() inside a loop of this OS thread, which polls already')
     return poller()
 
 
 @contextlib.contextmanager
-def _signals_wake(poller: Poller) -> Iterator[None]:
+def _signals(poller: Poller) -> Iterator[None]:
     """A signal that comes while the main thread waits must bring it back to Python, which runs the handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     old = signal.set_wakeup_fd(poller._signal_fd, warn_on_full_buffer=False)
+    defaults = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if defaults:
+        signal.signal(signal.SIGINT, _on_interrupt)
     try:
         yield
     finally:
+        if defaults:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.set_wakeup_fd(old)
+
+
+#: Flags of the code of coroutines and async generators: CO_COROUTINE, CO_ASYNC_GENERATOR (without importing inspect).
+_ASYNC_CODE = 0x80 | 0x200
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C ends user code where it is, and our own where it is whole: a thread's end must not be cut in half."""
+    while frame is not None:
+        if frame.f_code.co_flags & (_ASYNC_CODE):
+            break
+        if frame.f_globals is globals():
+            _local.interrupted = True
+            if _local.turns is not None:
+                _local.turns.stop()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _raise_interrupt() -> None:
+    if _local.interrupted:
+        _local.interrupted = False
+        raise KeyboardInterrupt
 
 
 def _drive(poller: Poller, turns: _sock.Turns) -> None:
     """Gives each thread that is ready its turn, until ``turns`` ends."""
-    with _signals_wake(poller), _asyncgen_hooks():
-        _local.looping = True
+    with _signals(poller), _asyncgen_hooks():
+        _local.turns = turns
         try:
+            _raise_interrupt()
             for thread, result, exc in turns:
                 _end(thread, result, exc)  # type: ignore[arg-type]
                 # The loop holds on to nothing while it waits: a thread that failed is reported when nobody has it.
                 del thread, result, exc
         finally:
             turns.close()
-            _local.looping = False
+            _local.turns = None
     _report_failed(poller)
+    _raise_interrupt()
 
 
 def _report_failed(poller: Poller) -> None:
@@ -466,23 +499,25 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
             turns.stop()
 
     main = None
-    try:
-        main = newthread(func, *args)
-        main.onfinish(ended)
-        if not main.done:
+    with _signals(poller):
+        try:
+            main = newthread(func, *args)
+            main.onfinish(ended)
+            if not main.done:
+                for helper in helpers:
+                    helper.start()
+                _drive(poller, all_turns[0])
+            stopped = not main.done
+        finally:
+            for turns in all_turns:
+                turns.stop()
             for helper in helpers:
-                helper.start()
-            _drive(poller, all_turns[0])
-        stopped = not main.done
-    finally:
-        for turns in all_turns:
-            turns.stop()
-        for helper in helpers:
-            if helper.ident is not None:
-                helper.join()
-        _cancel_rest(poller, before)
-        poller._failed.pop(id(main), None)
-        _report_failed(poller)
+                if helper.ident is not None:
+                    helper.join()
+            _cancel_rest(poller, before)
+            poller._failed.pop(id(main), None)
+            _report_failed(poller)
+    _raise_interrupt()
     if stopped:
         raise RuntimeError('run() was ended by stop() before its function ended')
     return main.result()

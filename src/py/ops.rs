@@ -1172,16 +1172,16 @@ fn never_awaited(py: Python<'_>, op: &Op) {
     if matches!(op.what, What::Wait) {
         return;
     }
-    let pending = PyErr::take(py);
+    // An exception on its way, such as Ctrl-C's, may have come between the call and its await.
+    if PyErr::occurred(py) {
+        return;
+    }
     let message = format!("'{}' was never awaited", op.describe(py));
     if let Ok(message) = std::ffi::CString::new(message) {
         let category = py.get_type::<pyo3::exceptions::PyRuntimeWarning>();
         if let Err(error) = PyErr::warn(py, &category, &message, 1) {
             error.write_unraisable(py, None);
         }
-    }
-    if let Some(error) = pending {
-        error.restore(py);
     }
 }
 
