@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import TypeAlias
 
 from . import _errors
@@ -118,14 +117,21 @@ class AddrInfo:
 Host: TypeAlias = str | bytes | os.PathLike[str] | bool | AddrInfo | SockAddr
 
 
+def near_misses(name: str, known: Iterable[str]) -> str:
+    """What ``name`` may have been meant to be, for an error's text."""
+    from difflib import get_close_matches
+
+    return ' or '.join(map(repr, get_close_matches(name, known, 2, 0.5)))
+
+
 def one_of(value: object, known: Iterable[str], what: str) -> str:
     """``value``, if it is one of the ``known`` names; else the error that helps."""
     known = list(known)
     if not isinstance(value, str):
         raise TypeError(f'{what} must be a str, one of {", ".join(map(repr, known))}, not {type(value).__name__}')
     if value not in known:
-        near = get_close_matches(value, known, 1, 0.5)
-        hint = f'; did you mean {near[0]!r}?' if near else ''
+        near = near_misses(value, known)
+        hint = f'; did you mean {near}?' if near else ''
         raise ValueError(f'{what} must be one of {", ".join(map(repr, known))}, not {value!r}{hint}')
     return value
 
@@ -179,7 +185,9 @@ def _check_host(host: object, family: str | None) -> str | bytes:
             raise TypeError(f'the host of a unix address is its path, a str, not {type(host).__name__}')
         return os.fspath(host)
     if isinstance(host, bytes):
-        host = host.decode('ascii', 'strict') if host.isascii() else host
+        if not host.isascii():
+            raise ValueError(f'a host name in bytes must be ASCII: {host!r}')
+        host = host.decode()
     if not isinstance(host, str):
         raise TypeError(
             f"host must be a name or address as a str, '*' for all interfaces, False for loopback, an AddrInfo or a "
@@ -237,8 +245,7 @@ def _look_up(
     """Asks the OS; blocks."""
     what = f'look up {host!r}, port {port!r}'
     name = _check_host(host, family)
-    if isinstance(name, bytes):
-        raise _errors.make('host_not_found', f'{what}: a host name in bytes must be ASCII')
+    assert isinstance(name, str)
     if name in ('*', ''):
         flags |= FLAGS['passive'] if name else 0
     elif (found := SockAddr.parse(name, 0)) is not None and family not in (None, found.family) and not flags:

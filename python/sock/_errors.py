@@ -71,7 +71,7 @@ class Error(OSError):
         return f'{self.err}: {self.message}' if self.message else self.err
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {**self.__dict__, 'errno': self.errno}
+        state = {**self.__dict__, 'errno': self.errno, 'strerror': self.strerror}
         return type(self), self.args, state
 
 

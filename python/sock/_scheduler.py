@@ -165,7 +165,7 @@ class Thread(_sock.Task):
                 raise RuntimeError(f'thread {self.name!r} awaits itself: that would never end')
             if _sock.current() is None:
                 raise RuntimeError(
-                    'a thread is awaited inside a sock thread: use sock.run(), or result() once it ended'
+                    'await a thread inside a sock thread; elsewhere use sock.run(), or result() once it ended'
                 )
             wait = _sock.Wait(f'await thread {self.name}')
             with _ending:

@@ -28,10 +28,8 @@ def _unknown_option(name: str) -> Exception:
         return _errors.make(
             'not_supported', f'option {name}: this OS does not have it; sock.options() lists what it has'
         )
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, _sock.option_names(), 3)
-    hint = f'; did you mean {" or ".join(near)}?' if near else '; sock.options() lists what there is'
+    near = _addrinfo.near_misses(name, _sock.option_names())
+    hint = f'; did you mean {near}?' if near else '; sock.options() lists what there is'
     return ValueError(f'unknown option {name!r}{hint}')
 
 

@@ -1,0 +1,314 @@
+"""Wrong calls: each gives an error at once, with a sentence that says what to do."""
+
+import array
+import asyncio
+import ctypes
+import gc
+import inspect
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import sock
+
+
+def run(coro):
+    thread = sock.newthread(coro, name='test')
+    assert sock.start(20)
+    return thread.result()
+
+
+# Types and values
+
+
+@pytest.mark.parametrize(
+    ('data', 'says'),
+    [
+        ('text', 'send takes bytes, not str: encode it first'),
+        (5, 'send takes bytes or another buffer, not int'),
+        (None, 'send takes bytes or another buffer, not NoneType'),
+        ([1, 2], 'send takes bytes or another buffer, not list'),
+    ],
+)
+def test_send_of_no_buffer_is_a_type_error(peer, data, says):
+    conn, _ = peer
+    with pytest.raises(TypeError, match=says):
+        conn.send(data)
+
+
+@pytest.mark.parametrize(
+    'into', [None, 1.5, 'text', [1], b'read-only', memoryview(b'read-only'), memoryview(bytearray(8))[::2]]
+)
+def test_recv_into_no_writable_buffer_is_a_type_error(peer, into):
+    conn, _ = peer
+    for call in (conn.recv, conn.recvn):
+        with pytest.raises(TypeError, match='buffer'):
+            call(into)
+
+
+def test_released_memoryview_is_a_value_error(peer):
+    conn, _ = peer
+    view = memoryview(bytearray(8))
+    view.release()
+    with pytest.raises(ValueError, match='released'):
+        conn.recv(view)
+    with pytest.raises(ValueError, match='released'):
+        conn.send(view)
+
+
+@pytest.mark.parametrize('into', [bytearray(), memoryview(b''), array.array('b'), (ctypes.c_char * 0)()])
+def test_recv_into_an_empty_buffer_is_an_error_and_never_taken_for_the_end(peer, into):
+    conn, _ = peer
+    with pytest.raises((ValueError, TypeError)):
+        conn.recv(into)
+
+
+@pytest.mark.parametrize(
+    ('call', 'error', 'says'),
+    [
+        (lambda s: s.recv(0), ValueError, 'takes 1 byte or more, not 0'),
+        (lambda s: s.recv(-1), ValueError, 'takes 1 byte or more, not -1'),
+        (lambda s: s.recv(2**80), ValueError, 'out of range'),
+        (lambda s: s.recv(True), TypeError, 'not a bool'),
+        (lambda s: s.recv(10, 5), TypeError, 'takes no maxlen'),
+        (lambda s: s.recv(bytearray(5), 0), ValueError, 'room for one byte'),
+        (lambda s: s.recv(bytearray(5), -1), ValueError, 'maxlen must not be negative, and is -1'),
+        (lambda s: s.recv(bytearray(5), 1.5), TypeError, 'maxlen must be an int or None, not float'),
+        (lambda s: s.recv(bytearray(5), expires='x'), TypeError, r'expires must be a sock\.clock'),
+        (lambda s: s.recv(bytearray(5), 1, 2), TypeError, 'positional'),
+        (lambda s: s.recv(), TypeError, 'buf'),
+        (lambda s: s.recv(bytearray(5), wrong=1), TypeError, 'wrong'),
+        (lambda s: s.recvn(bytearray(5), 6), ValueError, 'recvn of 6 bytes into a buffer of 5'),
+        (lambda s: s.recvn(bytearray(5), -1), ValueError, 'takes 0 byte or more'),
+        (lambda s: s.recvn(bytearray(5), '5'), TypeError, 'number of bytes, not str'),
+        (lambda s: s.recvall(-1), ValueError, 'maxlen must not be negative'),
+        (lambda s: s.recvall('5'), TypeError, 'maxlen must be an int or None'),
+        (lambda s: s.send(b'x', -1), ValueError, 'maxlen must not be negative'),
+        (lambda s: s.send(b'x', '1'), TypeError, 'maxlen must be an int or None'),
+        (lambda s: s.send(), TypeError, 'data'),
+        (lambda s: s.readable('x'), TypeError, 'expires'),
+        (lambda s: s.accept(float('nan')), ValueError, 'not a number'),
+        (lambda s: s.shutdown('x'), ValueError, "takes 'r', 'w' or 'rw', not 'x'"),
+        (lambda s: s.shutdown(5), TypeError, 'str'),
+        (lambda s: s.listen(backlog='x'), TypeError, 'backlog must be an int or None'),
+        (lambda s: s.listen(backlog=-1), ValueError, 'backlog must be 0 to'),
+        (lambda s: s.bind('*', 70000), ValueError, 'port must be 0 to 65535, not 70000'),
+        (lambda s: s.bind('*', 'no-such-service'), sock.ServiceNotFound, 'no-such-service'),
+        (lambda s: s.bind(5), TypeError, 'host must be a name'),
+        (
+            lambda s: s.bind(sock.SockAddr('inet6', '::1', 0)),
+            ValueError,
+            'inet6 address, and the socket is of family inet',
+        ),
+    ],
+)
+def test_wrong_arguments(peer, call, error, says):
+    conn, _ = peer
+    with pytest.raises(error, match=says):
+        call(conn)
+    assert not conn.closed
+
+
+def test_calls_with_keywords_work_as_documented(peer):
+    conn, other = peer
+
+    async def main():
+        assert await conn.send(data=b'hello', maxlen=4, expires=None) == 4
+        assert other.recv(10) == b'hell'
+        other.sendall(b'back')
+        buf = bytearray(10)
+        assert await conn.recv(buf=buf, maxlen=None) == 4
+        other.sendall(b'more')
+        assert await conn.recv(10, expires=sock.clock() + 5) == b'more'
+
+    run(main())
+
+
+def test_methods_have_signatures_and_docs():
+    assert str(inspect.signature(sock.TCP.recv)) == '(self, /, buf, maxlen=None, *, expires=None)'
+    assert str(inspect.signature(sock.TCP.send)) == '(self, /, data, maxlen=None, *, expires=None)'
+    for name in sock.__all__:
+        if name != 'excepthook':  # which the tests replace
+            assert getattr(sock, name).__doc__, name
+    for name in dir(sock.TCP):
+        if not name.startswith('_'):
+            assert getattr(sock.TCP, name).__doc__, name
+
+
+@pytest.mark.parametrize(
+    ('call', 'error', 'says'),
+    [
+        (lambda: sock.tcp('inet4'), ValueError, "did you mean 'inet'"),
+        (lambda: sock.tcp(4), TypeError, 'family must be a str'),
+        (lambda: sock.tcp('inet', 'tpc'), ValueError, "did you mean 'tcp'"),
+        (lambda: sock.tcp('inet', 'udp'), sock.Error, 'make a inet tcp socket'),
+        (lambda: sock.fromfd('x'), TypeError, 'fromfd takes a descriptor, an int, not str'),
+        (lambda: sock.fromfd(True), TypeError, 'not bool'),
+        (lambda: sock.fromfd(-1), ValueError, '-1 is no descriptor'),
+        (lambda: sock.fromfd(2**40), ValueError, 'is no descriptor'),
+        (lambda: sock.fromfd(99_999), sock.InvalidArgument, 'take over descriptor 99999'),
+        (lambda: sock.fromsocket(5), TypeError, r'takes a socket\.socket, not int'),
+    ],
+)
+def test_wrong_arguments_of_functions(call, error, says):
+    with pytest.raises(error, match=says):
+        call()
+
+
+def test_fromsocket_of_a_closed_one_is_closed():
+    s = socket.socket()
+    s.close()
+    with pytest.raises(sock.Closed):
+        sock.fromsocket(s)
+
+
+# Where waiting works
+
+
+OPERATIONS = [
+    lambda s: s.recv(1),
+    lambda s: s.recvn(bytearray(1)),
+    lambda s: s.recvall(),
+    lambda s: s.send(b'x'),
+    lambda s: s.readable(),
+    lambda s: s.writable(),
+    lambda s: s.accept(),
+    lambda s: s.connect('127.0.0.1', 1),
+    lambda _: sock.sleep(1),
+    lambda _: sock.sleep(0),
+    lambda _: sock.sleep_until(5),
+    lambda _: sock.suspend(),
+]
+
+
+@pytest.mark.parametrize('operation', OPERATIONS)
+def test_waiting_outside_a_thread_is_a_runtime_error_that_says_what_to_do(peer, operation):
+    conn, _ = peer
+
+    async def main():
+        await operation(conn)
+
+    coro = main()
+    with pytest.raises(
+        RuntimeError, match=r'only inside a sock thread: start one with sock\.newthread\(\) or sock\.run\(\)'
+    ):
+        coro.send(None)
+
+
+@pytest.mark.parametrize('operation', OPERATIONS)
+def test_waiting_under_asyncio_is_a_runtime_error(peer, operation):
+    conn, _ = peer
+
+    async def main():
+        with pytest.raises(RuntimeError, match='only inside a sock thread'):
+            await operation(conn)
+
+    asyncio.run(main())
+
+
+def test_awaiting_a_thread_under_asyncio_is_a_runtime_error():
+    async def func():
+        await sock.sleep(0)
+
+    async def main():
+        with pytest.raises(RuntimeError, match='await a thread inside a sock thread'):
+            await thread
+
+    thread = sock.newthread(func)
+    asyncio.run(main())
+    sock.start()
+
+
+def test_awaiting_an_operation_twice_is_a_runtime_error(peer):
+    conn, other = peer
+
+    async def main():
+        other.sendall(b'xy')
+        operation = conn.recv(1)
+        assert await operation == b'x'
+        with pytest.raises(RuntimeError, match='was awaited already: call the method again'):
+            await operation
+
+    run(main())
+
+
+def test_two_threads_awaiting_one_operation(peer):
+    conn, other = peer
+
+    async def first(operation):
+        return await operation
+
+    async def main():
+        operation = conn.recv(10)
+        thread = sock.newthread(first, operation)
+        with pytest.raises(RuntimeError, match='another thread'):
+            await operation
+        # What the first one waited for is given up with a clear error, not silently.
+        thread.cancel()
+        with pytest.raises((sock.Cancelled, RuntimeError)):
+            await thread
+        other.sendall(b'x')
+        assert await conn.recv(10) == b'x'
+
+    run(main())
+
+
+# Forgetting
+
+
+def test_forgotten_await_is_a_runtime_warning(peer):
+    conn, _ = peer
+    with pytest.warns(RuntimeWarning, match=r"'recv tcp 127\.0\.0\.1:\d+' was never awaited"):
+        conn.recv(10)
+        gc.collect()
+    with pytest.warns(RuntimeWarning, match="'sleep' was never awaited"):
+        sock.sleep(1)
+        gc.collect()
+
+
+def test_refused_arguments_give_no_warning_of_a_forgotten_await(peer):
+    conn, _ = peer
+    with pytest.raises(ValueError, match='maxlen'):
+        conn.send(b'x', -1)
+    gc.collect()
+
+
+SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+failed = interpreters.run_string(interpreters.create(), '''
+try:
+    import sock
+except ImportError as error:
+    print('refused', error)
+''')
+assert failed is None, failed
+"""
+
+
+def test_import_in_a_subinterpreter_is_an_import_error():
+    result = subprocess.run([sys.executable, '-c', SUBINTERPRETER], capture_output=True, text=True, timeout=30)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('refused ')
+
+
+def test_import_takes_less_than_40_ms_more_than_a_bare_interpreter(tmp_path):
+    """The best of several, since machines are busy; the benchmark has the median."""
+    # Compiled once, as pip does it when it installs a package.
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONDONTWRITEBYTECODE'}
+    environment['PYTHONPYCACHEPREFIX'] = str(tmp_path)
+
+    def best(code):
+        times = []
+        for _ in range(9):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, '-c', code], check=True, timeout=30, env=environment)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    assert best('import sock') - best('pass') < 0.04
