@@ -3,4 +3,6 @@
 fn main() {
     #[cfg(feature = "python")]
     pyo3_build_config::use_pyo3_cfgs();
+    #[cfg(not(feature = "python"))]
+    println!("cargo::rustc-check-cfg=cfg(Py_GIL_DISABLED)");
 }

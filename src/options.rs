@@ -42,38 +42,38 @@ fn size(value: io::Result<usize>) -> io::Result<u32> {
 
 /// What every supported OS has.
 const COMMON: &[(&str, Access)] = &[
-    ("ip_ttl", Int(|s| s.ttl_v4(), Some(|s, v| s.set_ttl_v4(v)))),
-    ("ipv6_unicast_hops", Int(|s| s.unicast_hops_v6(), Some(|s, v| s.set_unicast_hops_v6(v)))),
-    ("ipv6_v6only", Bool(|s| s.only_v6(), Some(|s, v| s.set_only_v6(v)))),
-    ("so_broadcast", Bool(|s| s.broadcast(), Some(|s, v| s.set_broadcast(v)))),
+    ("ip_ttl", Int(Socket::ttl_v4, Some(Socket::set_ttl_v4))),
+    ("ipv6_unicast_hops", Int(Socket::unicast_hops_v6, Some(Socket::set_unicast_hops_v6))),
+    ("ipv6_v6only", Bool(Socket::only_v6, Some(Socket::set_only_v6))),
+    ("so_broadcast", Bool(Socket::broadcast, Some(Socket::set_broadcast))),
     ("so_error", Int(so_error, None)),
-    ("so_keepalive", Bool(|s| s.keepalive(), Some(|s, v| s.set_keepalive(v)))),
-    ("so_linger", Linger(|s| s.linger(), Some(|s, v| s.set_linger(v)))),
-    ("so_oobinline", Bool(|s| s.out_of_band_inline(), Some(|s, v| s.set_out_of_band_inline(v)))),
+    ("so_keepalive", Bool(Socket::keepalive, Some(Socket::set_keepalive))),
+    ("so_linger", Linger(Socket::linger, Some(Socket::set_linger))),
+    ("so_oobinline", Bool(Socket::out_of_band_inline, Some(Socket::set_out_of_band_inline))),
     ("so_rcvbuf", Int(|s| size(s.recv_buffer_size()), Some(|s, v| s.set_recv_buffer_size(v as usize)))),
-    ("so_reuseaddr", Bool(|s| s.reuse_address(), Some(|s, v| s.set_reuse_address(v)))),
+    ("so_reuseaddr", Bool(Socket::reuse_address, Some(Socket::set_reuse_address))),
     ("so_sndbuf", Int(|s| size(s.send_buffer_size()), Some(|s, v| s.set_send_buffer_size(v as usize)))),
     ("so_type", Int(|s| s.r#type().map(|t| i32::from(t) as u32), None)),
     (
         "tcp_keepidle",
-        Time(|s| s.tcp_keepalive_time(), Some(|s, v| s.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(v)))),
+        Time(Socket::tcp_keepalive_time, Some(|s, v| s.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(v)))),
     ),
-    ("tcp_nodelay", Bool(|s| s.tcp_nodelay(), Some(|s, v| s.set_tcp_nodelay(v)))),
+    ("tcp_nodelay", Bool(Socket::tcp_nodelay, Some(Socket::set_tcp_nodelay))),
 ];
 
 #[cfg(unix)]
 const OS: &[(&str, Access)] = &[
-    ("so_acceptconn", Bool(|s| s.is_listener(), None)),
-    ("so_reuseport", Bool(|s| s.reuse_port(), Some(|s, v| s.set_reuse_port(v)))),
+    ("so_acceptconn", Bool(Socket::is_listener, None)),
+    ("so_reuseport", Bool(Socket::reuse_port, Some(Socket::set_reuse_port))),
 ];
 #[cfg(windows)]
 const OS: &[(&str, Access)] = &[];
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LINUX: &[(&str, Access)] = &[
-    ("tcp_cork", Bool(|s| s.tcp_cork(), Some(|s, v| s.set_tcp_cork(v)))),
-    ("tcp_maxseg", Int(|s| s.tcp_mss(), Some(|s, v| s.set_tcp_mss(v)))),
-    ("tcp_quickack", Bool(|s| s.tcp_quickack(), Some(|s, v| s.set_tcp_quickack(v)))),
+    ("tcp_cork", Bool(Socket::tcp_cork, Some(Socket::set_tcp_cork))),
+    ("tcp_maxseg", Int(Socket::tcp_mss, Some(Socket::set_tcp_mss))),
+    ("tcp_quickack", Bool(Socket::tcp_quickack, Some(Socket::set_tcp_quickack))),
     (
         "tcp_user_timeout",
         Time(|s| s.tcp_user_timeout().map(Option::unwrap_or_default), Some(|s, v| s.set_tcp_user_timeout(Some(v)))),

@@ -285,7 +285,7 @@ mod tests {
         let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
         parked(&wait, &timers, 20);
         wait.unpark();
-        assert_eq!(wait.park(10, &timers, || ()).1, true, "now the earliest");
+        assert!(wait.park(10, &timers, || ()).1, "now the earliest");
         assert_eq!(timers.lock().len(), 1);
         assert_eq!(timers.lock().next_due(), Some(10));
         assert!(wait.finish(&timers).is_some());

@@ -15,7 +15,8 @@ use pyo3::types::PyType;
 use super::ops;
 use super::socket::Socket;
 
-type Operation = for<'py> fn(&Bound<'py, Socket>, &Bound<'py, PyAny>, Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>>;
+type Operation =
+    for<'py> fn(&Bound<'py, Socket>, &Bound<'py, PyAny>, Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>>;
 
 /// The base class's methods, references that are never given back.
 static RECV: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
@@ -31,7 +32,7 @@ unsafe fn borrowed(py: Python<'_>, object: *mut ffi::PyObject) -> ManuallyDrop<B
 }
 
 /// # Safety
-/// As the interpreter calls a METH_FASTCALL | METH_KEYWORDS method of a stream socket.
+/// As the interpreter calls a `METH_FASTCALL` | `METH_KEYWORDS` method of a stream socket.
 unsafe fn call(
     slf: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -47,7 +48,12 @@ unsafe fn call(
             let named = if kwnames.is_null() { 0 } else { ffi::PyTuple_Size(kwnames) };
             let mut all = vec![slf];
             all.extend((0..nargs + named).map(|i| *args.offset(i)));
-            return ffi::PyObject_Vectorcall(base.load(Ordering::Acquire), all.as_ptr(), all.len() - named as usize, kwnames);
+            return ffi::PyObject_Vectorcall(
+                base.load(Ordering::Acquire),
+                all.as_ptr(),
+                all.len() - named as usize,
+                kwnames,
+            );
         }
         let socket = borrowed(py, slf);
         let first = borrowed(py, *args);
@@ -106,7 +112,8 @@ pub fn own_methods(class_: &Bound<'_, PyType>) -> PyResult<()> {
         }));
         base.store(method.into_ptr(), Ordering::Release);
         // SAFETY: a live class, of stream sockets as the caller promises, and a definition that lives for ever.
-        let own = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition)) }?;
+        let own =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition)) }?;
         class.setattr(&*name_of, own)?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The awaitables: recv, send, accept, connect, sleep, ... One hand-built heap type, since nothing that PyO3 makes can
-//! fill the `am_send` slot, which lets an `await` that completes at once return its value with no StopIteration.
+//! The awaitables: recv, send, accept, connect, sleep, ... One hand-built heap type, since nothing that `PyO3` makes can
+//! fill the `am_send` slot, which lets an `await` that completes at once return its value with no `StopIteration`.
 //!
 //! Every operation goes the same way, in [`Op::run`]: try the system call; where it would block, park the thread in
 //! the socket's direction with its deadline and yield; repeat the call when resumed. An operation that is dropped half
@@ -52,6 +52,7 @@ enum What {
     /// As new bytes, what there is, at most `want`.
     RecvBytes,
     /// As new bytes, until the end of the stream.
+    #[expect(clippy::box_collection, reason = "a rare case must not make every operation larger")]
     RecvAll(Box<Vec<u8>>),
     Send,
     Accept,
@@ -579,9 +580,7 @@ impl Op {
                 let scratch = scratch.get();
                 // SAFETY: this OS thread's own buffer, of SCRATCH bytes, used by nobody else before the bytes are made:
                 // neither the system call nor PyBytes::new runs Python code.
-                unsafe {
-                    lease.recv((*scratch).as_mut_ptr(), room).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n])))
-                }
+                unsafe { lease.recv((*scratch).as_mut_ptr(), room).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n]))) }
             })
         } else {
             let mut data = Vec::with_capacity(room);
@@ -770,9 +769,9 @@ impl<'py> Making<'py> {
     }
 
     /// It has all it needs.
-    fn made(self) -> PyResult<Bound<'py, PyAny>> {
+    fn made(self) -> Bound<'py, PyAny> {
         self.next(Stage::New);
-        Ok(self.0)
+        self.0
     }
 }
 
@@ -822,7 +821,7 @@ pub fn recv<'py>(
             return Err(PyTypeError::new_err("recv(n) takes no maxlen: n is the most it returns"));
         }
         op.want = count(into, "recv(n)", 1)?;
-        return op.made();
+        return Ok(op.made());
     }
     let mut op = Making::on_socket(socket, What::Recv, expires)?;
     op.pin(py, into, true)?;
@@ -831,7 +830,7 @@ pub fn recv<'py>(
         let why = "recv needs room for one byte at least: 0 would look like the end of the stream";
         return Err(PyValueError::new_err(why));
     }
-    op.made()
+    Ok(op.made())
 }
 
 /// A number of bytes.
@@ -864,7 +863,7 @@ pub fn recvn<'py>(
     if op.want > length {
         return Err(PyValueError::new_err(format!("recvn of {} bytes into a buffer of {length}", wanted.unwrap_or(0))));
     }
-    op.made()
+    Ok(op.made())
 }
 
 pub fn recvall<'py>(
@@ -874,7 +873,7 @@ pub fn recvall<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut op = Making::on_socket(socket, What::RecvAll(Box::default()), expires)?;
     op.want = limit(maxlen, usize::MAX >> 1, "maxlen")?;
-    op.made()
+    Ok(op.made())
 }
 
 pub fn send<'py>(
@@ -887,11 +886,11 @@ pub fn send<'py>(
     let mut op = Making::on_socket(socket, What::Send, expires)?;
     op.pin(py, data, false)?;
     op.want = limit(maxlen, op.room(), "maxlen")?;
-    op.made()
+    Ok(op.made())
 }
 
 pub fn accept<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-    Making::on_socket(socket, What::Accept, expires)?.made()
+    Ok(Making::on_socket(socket, What::Accept, expires)?.made())
 }
 
 pub fn connect<'py>(
@@ -900,7 +899,7 @@ pub fn connect<'py>(
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let connect = Connect { address: address.0.clone(), begun: false };
-    Making::on_socket(socket, What::Connect(Box::new(connect)), expires)?.made()
+    Ok(Making::on_socket(socket, What::Connect(Box::new(connect)), expires)?.made())
 }
 
 pub fn ready<'py>(
@@ -909,7 +908,7 @@ pub fn ready<'py>(
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let what = if direction == Direction::Read { What::Readable } else { What::Writable };
-    Making::on_socket(socket, what, expires)?.made()
+    Ok(Making::on_socket(socket, what, expires)?.made())
 }
 
 /// Awaits a time of `clock()`; infinity and None: until it is cancelled.
@@ -917,13 +916,13 @@ pub fn ready<'py>(
 pub fn sleep_until<'py>(py: Python<'py>, t: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let mut op = Making::new(py, What::Sleep)?;
     op.expires = deadline(Some(t))?;
-    op.made()
+    Ok(op.made())
 }
 
 /// Waits until somebody calls `thread.resume(value)`, and returns the value.
 #[pyfunction]
 pub fn suspend(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    Making::new(py, What::Suspend)?.made()
+    Ok(Making::new(py, What::Suspend)?.made())
 }
 
 /// What a thread waits for that is no socket: awaited once, woken once, from any OS thread, in any order.
@@ -956,18 +955,6 @@ impl Wait {
         true
     }
 
-    /// Leaves the value for the waiter, who is given back, if there is one. `None`: the wait is over.
-    fn end(&self, value: Py<PyAny>) -> Option<Option<(Handle, u32)>> {
-        let mut slot = self.slot.lock();
-        if slot.over {
-            drop(slot); // before the value
-            return None;
-        }
-        slot.over = true;
-        slot.value = Some(value);
-        Some(slot.waiter.take())
-    }
-
     /// The value, if it has come. Otherwise none will any more.
     fn finish(&self, cancelled: bool) -> Option<Py<PyAny>> {
         let (waiter, value) = {
@@ -991,8 +978,16 @@ impl Wait {
     /// Ends the wait with a value. False: it is over already, and the value is dropped.
     #[pyo3(signature = (value=None))]
     fn wake(&self, py: Python<'_>, value: Option<Py<PyAny>>) -> bool {
-        let Some(waiter) = self.end(value.unwrap_or_else(|| py.None())) else {
-            return false;
+        let value = value.unwrap_or_else(|| py.None());
+        let waiter = {
+            let mut slot = self.slot.lock();
+            if slot.over {
+                drop(slot); // before the value
+                return false;
+            }
+            slot.over = true;
+            slot.value = Some(value);
+            slot.waiter.take()
         };
         if let Some((task, epoch)) = waiter {
             let mut stale = Vec::new();
@@ -1011,13 +1006,13 @@ impl Wait {
         let mut op = Making::new(slf.py(), What::Wait)?;
         op.expires = slf.get().expires;
         op.object = slf.clone().into_ptr();
-        op.made()
+        Ok(op.made())
     }
 }
 
 /// # Safety
 /// `object` is an operation.
-unsafe fn op_of<'a>(object: *mut ffi::PyObject) -> *mut Op {
+unsafe fn op_of(object: *mut ffi::PyObject) -> *mut Op {
     // SAFETY: as the caller promises; it was written when the object was made.
     unsafe { (*object.cast::<OpObject>()).op.as_mut_ptr() }
 }
@@ -1030,7 +1025,7 @@ unsafe fn step(object: *mut ffi::PyObject) -> PyResult<Step> {
     // SAFETY: as the caller promises. Only the stage is looked at before it is ours.
     let op = unsafe { op_of(object) };
     // SAFETY: an atomic field of a live object.
-    let stage = unsafe { &*(&raw const (*op).stage) };
+    let stage = unsafe { &(*op).stage };
     let before = stage.update(|_| Stage::Busy as usize);
     let before = match before {
         0 => Stage::New,

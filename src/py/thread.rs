@@ -177,7 +177,7 @@ pub fn ended<'py>(py: Python<'py>, result: PyResult<Bound<'py, PyAny>>) -> Ended
 }
 
 /// The thread that runs on this OS thread, if one does.
-pub fn running<'py>(py: Python<'py>) -> Option<Bound<'py, Task>> {
+pub fn running(py: Python<'_>) -> Option<Bound<'_, Task>> {
     let current = CURRENT.get();
     // SAFETY: the pointer is null or a Task that whoever set it keeps alive until it is set back.
     let any = unsafe { Bound::from_borrowed_ptr_or_opt(py, current) }?;

@@ -77,7 +77,7 @@ pub fn unix_name(addr: &SockAddr) -> Box<[u8]> {
     Box::default()
 }
 
-/// Before the bind of a socket that will listen: a port in TIME_WAIT is free again, which on Unix is safe.
+/// Before the bind of a socket that will listen: a port in `TIME_WAIT` is free again, which on Unix is safe.
 pub fn listen_options(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_address(true)
 }
