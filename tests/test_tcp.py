@@ -711,11 +711,12 @@ def test_socket_that_a_thread_waits_on_lives_on_without_other_references(peer):
         gc.collect()
         assert os.fstat(fd)
         other.sendall(b'alive')
-        with pytest.warns(ResourceWarning):
-            assert await thread == b'alive'
-            gc.collect()
+        assert await thread == b'alive'
+        del thread
+        gc.collect()
 
-    run(outer())
+    with pytest.warns(ResourceWarning):
+        run(outer())
 
 
 # Full duplex and Busy

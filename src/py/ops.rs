@@ -135,6 +135,14 @@ struct OpObject {
     op: MaybeUninit<Op>,
 }
 
+/// A boxed error makes the usual result small enough for registers.
+type Outcome<T> = Result<T, Box<PyErr>>;
+
+#[cold]
+fn fail<T>(error: PyErr) -> Outcome<T> {
+    Err(Box::new(error))
+}
+
 /// The result of one step.
 enum Step {
     Done(Py<PyAny>),
@@ -240,8 +248,12 @@ impl Op {
 
     /// The buffer is no longer needed. Runs Python: an exporter may do anything then.
     fn unpin(&mut self) {
-        // SAFETY: released once: PyBuffer_Release sets `obj` to null and does nothing if it is.
-        unsafe { ffi::PyBuffer_Release(self.buffer.as_mut_ptr()) };
+        // SAFETY: `obj` is always set; released once: PyBuffer_Release sets it to null.
+        unsafe {
+            if !(*self.buffer.as_ptr()).obj.is_null() {
+                ffi::PyBuffer_Release(self.buffer.as_mut_ptr());
+            }
+        }
     }
 
     fn moved(&self) -> Moved<'_> {
@@ -265,13 +277,13 @@ impl Op {
     }
 
     /// One step: what `send` of the awaitable does. The stage is `Busy` meanwhile.
-    fn run(&mut self, py: Python<'_>, stage: Stage) -> PyResult<Step> {
+    fn run(&mut self, py: Python<'_>, stage: Stage) -> Outcome<Step> {
         match stage {
             Stage::New | Stage::Yielded => {
                 let task = require_running(py, self.what.name())?;
                 let wait = task.get().wait();
                 if wait.take_cancelled() {
-                    return Err(error::cancelled(py));
+                    return fail(error::cancelled(py));
                 }
                 // A sleep into the past only lets others run.
                 let past = matches!(self.what, What::Sleep) && self.expires <= sys::now();
@@ -284,7 +296,7 @@ impl Op {
                 }
                 if let Some(direction) = self.what.direction() {
                     if !self.source().direction(direction).claim() {
-                        return Err(self.busy(py, direction));
+                        return fail(self.busy(py, direction));
                     }
                     let result = self.attempts(py, &task, direction, false);
                     if !matches!(result, Ok(Step::Pending)) {
@@ -298,13 +310,13 @@ impl Op {
                 let task = require_running(py, self.what.name())?;
                 if !ptr::eq(self.task, task.get()) {
                     self.withdraw(py);
-                    return Err(PyRuntimeError::new_err("this operation waits in another thread: await it in one"));
+                    return fail(PyRuntimeError::new_err("this operation waits in another thread: await it in one"));
                 }
                 let reason = task.get().wait().reason();
                 if let Some(direction) = self.what.direction() {
                     drop(self.source().direction(direction).unpark());
                     let result = match reason {
-                        Reason::Cancelled => Err(error::cancelled(py)),
+                        Reason::Cancelled => fail(error::cancelled(py)),
                         reason => self.attempts(py, &task, direction, reason == Reason::Expired),
                     };
                     if !matches!(result, Ok(Step::Pending)) {
@@ -314,8 +326,8 @@ impl Op {
                 }
                 self.finish_waiting(py, &task, reason)
             }
-            Stage::Busy => Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
-            Stage::Done => Err(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
+            Stage::Busy => fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
+            Stage::Done => fail(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
         }
     }
 
@@ -326,14 +338,14 @@ impl Op {
         task: &Bound<'_, Task>,
         direction: Direction,
         expired: bool,
-    ) -> PyResult<Step> {
+    ) -> Outcome<Step> {
         let source = self.source();
         let ready = source.direction(direction);
         let mut must_try = expired;
         loop {
             let seen = ready.snapshot();
             if seen.is_closed() {
-                return Err(self.socket().closed_error(py, &self.describe(py), self.moved()));
+                return fail(self.socket().closed_error(py, &self.describe(py), self.moved()));
             }
             if self.want == 0 && matches!(self.what, What::Send | What::RecvExactly) {
                 return Ok(Step::Done(number(py, 0)));
@@ -350,18 +362,18 @@ impl Op {
                 }
             }
             if expired {
-                return Err(self.timeout(py));
+                return fail(self.timeout(py));
             }
             match source.register(task.get().hub()) {
                 Ok(true) => {}
                 Ok(false) => {
-                    return Err(PyRuntimeError::new_err(format!(
+                    return fail(PyRuntimeError::new_err(format!(
                         "{}: a thread of another Poller waits on this socket: let one Poller have both directions",
                         self.describe(py)
                     )));
                 }
                 Err(failed) => {
-                    return Err(error::os(py, &failed, &self.describe(py), self.moved()));
+                    return fail(error::os(py, &failed, &self.describe(py), self.moved()));
                 }
             }
             if self.park(task, Some(source)) {
@@ -411,31 +423,31 @@ impl Op {
     }
 
     /// A sleep, or a wait for `Wait.wake`.
-    fn run_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>) -> PyResult<Step> {
+    fn run_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>) -> Outcome<Step> {
         if self.park(task, None) {
             return Ok(Step::Pending);
         }
         self.finish_waiting(py, task, Reason::Event)
     }
 
-    fn finish_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>, reason: Reason) -> PyResult<Step> {
+    fn finish_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>, reason: Reason) -> Outcome<Step> {
         if matches!(self.what, What::Suspend) {
             let value = task.get().resumed(reason == Reason::Cancelled);
-            return value.map(Step::Done).ok_or_else(|| error::cancelled(py));
+            return value.map(Step::Done).ok_or_else(|| Box::new(error::cancelled(py)));
         }
         let Some(wait) = self.waited_for() else {
             return match reason {
-                Reason::Cancelled => Err(error::cancelled(py)),
+                Reason::Cancelled => fail(error::cancelled(py)),
                 _ => Ok(Step::Done(py.None())),
             };
         };
         // A value that came in time is never thrown away; a cancel that came first keeps it out.
         match wait.finish(reason == Reason::Cancelled) {
             Some(value) => Ok(Step::Done(value)),
-            None if reason == Reason::Cancelled => Err(error::cancelled(py)),
+            None if reason == Reason::Cancelled => fail(error::cancelled(py)),
             None if reason == Reason::Expired => {
                 let what = format!("{}: {}", self.describe(py), self.waited());
-                Err(error::named(py, "timeout", &what, Moved::default()))
+                fail(error::named(py, "timeout", &what, Moved::default()))
             }
             None => self.run_waiting(py, task),
         }
@@ -488,13 +500,16 @@ impl Op {
         lease: &crate::socket::Lease<'_, Handle>,
         seen: crate::readiness::Snapshot,
         direction: Direction,
-    ) -> PyResult<Attempt> {
+    ) -> Outcome<Attempt> {
         let result = match &mut self.what {
             What::Recv | What::RecvExactly => {
                 let room = self.want - self.moved;
                 // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the write.
                 let got = unsafe { lease.recv(self.data().add(self.moved), room) };
-                got.map(|n| self.received(py, source, seen, n, room))
+                match got {
+                    Ok(n) => return self.received(py, source, seen, n, room),
+                    Err(failed) => Err(failed),
+                }
             }
             What::RecvBytes => return self.recv_bytes(py, source, lease, seen),
             What::RecvAll(_) => return self.recv_all(py, source, lease, seen),
@@ -502,40 +517,49 @@ impl Op {
                 let left = self.want - self.moved;
                 // SAFETY: the buffer is pinned and `want` is not beyond its end.
                 let sent = unsafe { lease.send(self.data().add(self.moved), left) };
-                sent.map(|n| {
-                    self.moved += n;
-                    if n == left {
-                        return Attempt::Done(number(py, self.moved));
-                    }
-                    if sys::SHORT_MEANS_DRAINED {
-                        source.direction(direction).drained(seen);
-                    }
-                    Attempt::Again
-                })
-                .map(Ok)
+                match sent {
+                    Ok(n) => return Ok(self.sent(py, source, seen, n, left)),
+                    Err(failed) => Err(failed),
+                }
             }
             What::Accept => return self.accept(py, lease),
             What::Connect(connect) => match connect_step(connect, lease, source) {
-                Ok(true) => Ok(Ok(Attempt::Done(py.None()))),
-                Ok(false) => Ok(Ok(Attempt::WouldBlock)),
+                Ok(true) => Ok(Attempt::Done(py.None())),
+                Ok(false) => Ok(Attempt::WouldBlock),
                 Err(error) => Err(error),
             },
             What::Readable | What::Writable => lease
                 .is_ready(direction == Direction::Write)
-                .map(|ready| Ok(if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock })),
-            What::Sleep | What::Wait | What::Suspend => Ok(Ok(Attempt::WouldBlock)),
+                .map(|ready| if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock }),
+            What::Sleep | What::Wait | What::Suspend => Ok(Attempt::WouldBlock),
         };
-        match result {
-            Ok(attempt) => attempt,
-            Err(failed) => self.failed(py, &failed),
-        }
+        result.or_else(|failed| self.failed(py, &failed))
     }
 
-    fn failed(&self, py: Python<'_>, failed: &io::Error) -> PyResult<Attempt> {
+    /// `n` bytes of the `left` ones went.
+    fn sent(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        seen: crate::readiness::Snapshot,
+        n: usize,
+        left: usize,
+    ) -> Attempt {
+        self.moved += n;
+        if n == left {
+            return Attempt::Done(number(py, self.moved));
+        }
+        if sys::SHORT_MEANS_DRAINED {
+            source.write.drained(seen);
+        }
+        Attempt::Again
+    }
+
+    fn failed(&self, py: Python<'_>, failed: &io::Error) -> Outcome<Attempt> {
         match failed.kind() {
             io::ErrorKind::WouldBlock => Ok(Attempt::WouldBlock),
             io::ErrorKind::Interrupted => Ok(Attempt::Again),
-            _ => Err(error::os(py, failed, &self.describe(py), self.moved())),
+            _ => fail(error::os(py, failed, &self.describe(py), self.moved())),
         }
     }
 
@@ -547,7 +571,7 @@ impl Op {
         seen: crate::readiness::Snapshot,
         n: usize,
         room: usize,
-    ) -> PyResult<Attempt> {
+    ) -> Outcome<Attempt> {
         self.moved += n;
         if matches!(self.what, What::Recv) {
             if n < room && n > 0 {
@@ -561,19 +585,20 @@ impl Op {
         if n == 0 {
             let what =
                 format!("{}: the peer ended the stream after {} of {} bytes", self.describe(py), self.moved, self.want);
-            return Err(error::named(py, "closed", &what, self.moved()));
+            return fail(error::named(py, "closed", &what, self.moved()));
         }
         drained(source, seen);
         Ok(Attempt::Again)
     }
 
+    #[inline(never)] // out of the way of the shorter operations
     fn recv_bytes(
         &mut self,
         py: Python<'_>,
         source: &Source,
         lease: &crate::socket::Lease<'_, Handle>,
         seen: crate::readiness::Snapshot,
-    ) -> PyResult<Attempt> {
+    ) -> Outcome<Attempt> {
         let room = self.want.min(LARGEST);
         let got = if room <= SCRATCH {
             SCRATCH_BUFFER.with(|scratch| {
@@ -603,13 +628,14 @@ impl Op {
         }
     }
 
+    #[inline(never)] // out of the way of the shorter operations
     fn recv_all(
         &mut self,
         py: Python<'_>,
         source: &Source,
         lease: &crate::socket::Lease<'_, Handle>,
         seen: crate::readiness::Snapshot,
-    ) -> PyResult<Attempt> {
+    ) -> Outcome<Attempt> {
         let most = self.want;
         let What::RecvAll(data) = &mut self.what else {
             return Ok(Attempt::WouldBlock);
@@ -624,7 +650,7 @@ impl Op {
             Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
             Ok(_) if data.len() > most => {
                 let what = format!("{}: more than {most} bytes came before the end", self.describe(py));
-                Err(error::named(py, "message_too_long", &what, self.moved()))
+                fail(error::named(py, "message_too_long", &what, self.moved()))
             }
             Ok(n) => {
                 if n < room {
@@ -636,7 +662,8 @@ impl Op {
         }
     }
 
-    fn accept(&mut self, py: Python<'_>, lease: &crate::socket::Lease<'_, Handle>) -> PyResult<Attempt> {
+    #[inline(never)] // out of the way of the shorter operations
+    fn accept(&mut self, py: Python<'_>, lease: &crate::socket::Lease<'_, Handle>) -> Outcome<Attempt> {
         match lease.accept() {
             Ok((socket, peer)) => {
                 let listener = self.source();
@@ -1019,7 +1046,7 @@ unsafe fn op_of(object: *mut ffi::PyObject) -> *mut Op {
 
 /// # Safety
 /// `object` is an operation, and the OS thread is attached to the interpreter.
-unsafe fn step(object: *mut ffi::PyObject) -> PyResult<Step> {
+unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
     // SAFETY: the caller is attached.
     let py = unsafe { Python::assume_attached() };
     // SAFETY: as the caller promises. Only the stage is looked at before it is ours.
@@ -1032,14 +1059,14 @@ unsafe fn step(object: *mut ffi::PyObject) -> PyResult<Step> {
         1 => Stage::Yielded,
         2 => Stage::Parked,
         3 => {
-            return Err(PyRuntimeError::new_err("this operation runs already: await it once, in one thread"));
+            return fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread"));
         }
         _ => Stage::Done,
     };
     // SAFETY: whoever swapped `Busy` in from another stage has the operation alone until it stores another.
     let op = unsafe { &mut *op };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| op.run(py, before)))
-        .unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
+        .unwrap_or_else(|_| fail(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
     if !matches!(result, Ok(Step::Pending)) {
         op.next(Stage::Done);
         op.unpin();
