@@ -364,3 +364,241 @@ impl<T: Thread> Hub<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Instant;
+
+    use socket2::{Socket, Type};
+
+    use super::*;
+    use crate::address::Family;
+
+    /// What a coroutine is to the hub.
+    #[derive(Clone, Debug)]
+    struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>, usize)>);
+
+    impl Thread for Coroutine {
+        fn wait(&self) -> &Wait {
+            &self.0.0
+        }
+        fn hub(&self) -> &Arc<Hub<Self>> {
+            &self.0.1
+        }
+    }
+
+    fn hub() -> Arc<Hub<Coroutine>> {
+        Arc::new(Hub::new().unwrap())
+    }
+
+    fn coroutine(hub: &Arc<Hub<Coroutine>>, id: usize) -> Coroutine {
+        Coroutine(Arc::new((Wait::new(), hub.clone(), id)))
+    }
+
+    /// One that waits, until `deadline` if nothing else.
+    fn waiting(hub: &Arc<Hub<Coroutine>>, id: usize, deadline: u64) -> (Coroutine, u32) {
+        let coroutine = coroutine(hub, id);
+        let (epoch, earliest) = coroutine.wait().park(deadline, &hub.timers, || coroutine.clone());
+        assert!(!coroutine.wait().leave());
+        if earliest {
+            hub.rearm();
+        }
+        (coroutine, epoch)
+    }
+
+    /// Polls until somebody is ready; who it was.
+    fn next(hub: &Hub<Coroutine>) -> usize {
+        let begin = Instant::now();
+        loop {
+            if let Some(coroutine) = hub.take() {
+                coroutine.wait().enter();
+                return coroutine.0.2;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(10), "a wake-up was lost");
+            hub.wait(sys::now() + 1_000_000_000).unwrap();
+        }
+    }
+
+    fn milliseconds(n: u64) -> u64 {
+        n * 1_000_000
+    }
+
+    fn connection(hub: &Arc<Hub<Coroutine>>) -> (Arc<Source<Coroutine>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::from(listener.accept().unwrap().0);
+        socket.set_nonblocking(true).unwrap();
+        let source = Arc::new(Source::new(socket, Type::STREAM, Family::Inet, None));
+        assert!(source.register(hub).unwrap());
+        (source, peer)
+    }
+
+    /// Parks a coroutine in the reading direction, which has nothing to read.
+    fn reading(hub: &Arc<Hub<Coroutine>>, source: &Source<Coroutine>, id: usize) {
+        let coroutine = coroutine(hub, id);
+        source.read.would_block(source.read.snapshot());
+        let (epoch, _) = coroutine.wait().park(NEVER, &hub.timers, || unreachable!());
+        source.read.park(Waiter { thread: coroutine.clone(), epoch, since: 0 }).unwrap();
+        assert!(!coroutine.wait().leave());
+    }
+
+    #[test]
+    fn ready_threads_are_taken_first_come_first_served() {
+        let hub = hub();
+        assert!(hub.take().is_none());
+        for id in 0..5 {
+            hub.push(coroutine(&hub, id));
+        }
+        assert_eq!((0..5).map(|_| next(&hub)).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert!(hub.take().is_none());
+    }
+
+    #[test]
+    fn deadlines_fire_in_order_and_never_early() {
+        let hub = hub();
+        let now = sys::now();
+        for (id, ms) in [(0, 30), (1, 10), (2, 20)] {
+            waiting(&hub, id, now + milliseconds(ms));
+        }
+        for (id, ms) in [(1, 10), (2, 20), (0, 30)] {
+            assert_eq!(next(&hub), id);
+            assert!(sys::now() >= now + milliseconds(ms));
+        }
+    }
+
+    #[test]
+    fn wait_ends_at_its_own_time() {
+        let hub = hub();
+        let until = sys::now() + milliseconds(5);
+        while sys::now() < until {
+            hub.wait(until).unwrap();
+        }
+        assert!(hub.take().is_none());
+    }
+
+    #[test]
+    fn push_brings_an_os_thread_back_that_waits() {
+        let hub = hub();
+        let waits = {
+            let hub = hub.clone();
+            thread::spawn(move || next(&hub))
+        };
+        thread::sleep(Duration::from_millis(5));
+        hub.push(coroutine(&hub, 7));
+        assert_eq!(waits.join().unwrap(), 7);
+    }
+
+    #[test]
+    fn earlier_deadline_brings_an_os_thread_back_that_waits_for_a_later_one() {
+        let hub = hub();
+        let (_late, _) = waiting(&hub, 0, sys::now() + milliseconds(60_000));
+        let waits = {
+            let hub = hub.clone();
+            thread::spawn(move || next(&hub))
+        };
+        thread::sleep(Duration::from_millis(5));
+        waiting(&hub, 1, sys::now() + milliseconds(1));
+        assert_eq!(waits.join().unwrap(), 1);
+    }
+
+    #[test]
+    fn interrupt_brings_every_os_thread_back() {
+        let hub = hub();
+        let waits: Vec<_> = (0..3)
+            .map(|_| {
+                let hub = hub.clone();
+                thread::spawn(move || hub.wait(NEVER).unwrap())
+            })
+            .collect();
+        while !waits.iter().all(thread::JoinHandle::is_finished) {
+            hub.interrupt();
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn data_wakes_who_reads() {
+        let hub = hub();
+        let (source, mut peer) = connection(&hub);
+        // The first event of a new registration says that it is writable.
+        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        reading(&hub, &source, 3);
+        peer.write_all(b"x").unwrap();
+        assert_eq!(next(&hub), 3);
+        assert!(source.read.snapshot().is_ready());
+    }
+
+    #[test]
+    fn close_wakes_who_reads_and_no_later_event_arrives() {
+        let hub = hub();
+        let (source, mut peer) = connection(&hub);
+        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        reading(&hub, &source, 4);
+        let mut stale = Vec::new();
+        assert!(source.close(&mut stale));
+        assert!(!source.close(&mut stale), "a second close finds it closed");
+        assert_eq!(next(&hub), 4);
+        let _reset = peer.write_all(b"x");
+        hub.wait(sys::now() + milliseconds(5)).unwrap();
+        assert!(hub.take().is_none());
+        assert!(source.lease().is_none());
+    }
+
+    #[test]
+    fn event_of_a_past_source_does_not_reach_the_next_in_its_slot() {
+        let hub = hub();
+        let (source, mut peer) = connection(&hub);
+        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        let old = hub.add(source.clone());
+        hub.forget(old);
+        let (next_source, _next_peer) = connection(&hub);
+        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        reading(&hub, &next_source, 5);
+        assert_ne!(hub.add(source.clone()), old, "the same slot has another generation");
+        peer.write_all(b"x").unwrap();
+        hub.wait(sys::now() + milliseconds(5)).unwrap();
+        assert!(hub.take().is_none());
+    }
+
+    #[test]
+    fn each_of_many_is_taken_once_by_several_os_threads() {
+        const EACH: usize = 2_000;
+        let hub = hub();
+        let taken = Arc::new((0..EACH).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
+        let total = Arc::new(AtomicUsize::new(0));
+        let os_threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (hub, taken, total) = (hub.clone(), taken.clone(), total.clone());
+                thread::spawn(move || {
+                    while total.load(Ordering::SeqCst) < EACH {
+                        if let Some(coroutine) = hub.take() {
+                            coroutine.wait().enter();
+                            taken[coroutine.0.2].fetch_add(1, Ordering::SeqCst);
+                            if total.fetch_add(1, Ordering::SeqCst) + 1 == EACH {
+                                hub.interrupt();
+                            }
+                        } else {
+                            hub.wait(sys::now() + milliseconds(50)).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for id in 0..EACH {
+            if id % 2 == 0 {
+                hub.push(coroutine(&hub, id));
+            } else {
+                // Woken by several: an explicit wake and its deadline.
+                let (coroutine, epoch) = waiting(&hub, id, sys::now() + milliseconds(1));
+                Hub::wake(coroutine, epoch, &mut Vec::new());
+            }
+        }
+        for os_thread in os_threads {
+            os_thread.join().unwrap();
+        }
+        assert!(taken.iter().all(|times| times.load(Ordering::SeqCst) == 1));
+    }
+}
