@@ -1,10 +1,13 @@
-//! One table of socket options: name -> level, number, type, what may be done with it.
+//! One table of socket options: name -> type, how it is read, how it is set. What only some systems have: `sys::OPTIONS`.
 //!
 //! A name that is in [`NAMES`] and not in [`table`] belongs to another OS: `not_supported` here.
 
-use socket2::Socket;
 use std::io;
 use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::sys;
 
 /// How an option's value looks in Python, with the two calls that read and write it.
 pub enum Access {
@@ -30,7 +33,7 @@ impl Access {
     }
 }
 
-use Access::{Bool, Int, Linger, Time};
+use Access::{Bool, Int, Linger};
 
 fn so_error(socket: &Socket) -> io::Result<u32> {
     Ok(socket.take_error()?.and_then(|error| error.raw_os_error()).unwrap_or(0) as u32)
@@ -54,33 +57,8 @@ const COMMON: &[(&str, Access)] = &[
     ("so_reuseaddr", Bool(Socket::reuse_address, Some(Socket::set_reuse_address))),
     ("so_sndbuf", Int(|s| size(s.send_buffer_size()), Some(|s, v| s.set_send_buffer_size(v as usize)))),
     ("so_type", Int(|s| s.r#type().map(|t| i32::from(t) as u32), None)),
-    (
-        "tcp_keepidle",
-        Time(Socket::tcp_keepalive_time, Some(|s, v| s.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(v)))),
-    ),
     ("tcp_nodelay", Bool(Socket::tcp_nodelay, Some(Socket::set_tcp_nodelay))),
 ];
-
-#[cfg(unix)]
-const OS: &[(&str, Access)] = &[
-    ("so_acceptconn", Bool(Socket::is_listener, None)),
-    ("so_reuseport", Bool(Socket::reuse_port, Some(Socket::set_reuse_port))),
-];
-#[cfg(windows)]
-const OS: &[(&str, Access)] = &[];
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const LINUX: &[(&str, Access)] = &[
-    ("tcp_cork", Bool(Socket::tcp_cork, Some(Socket::set_tcp_cork))),
-    ("tcp_maxseg", Int(Socket::tcp_mss, Some(Socket::set_tcp_mss))),
-    ("tcp_quickack", Bool(Socket::tcp_quickack, Some(Socket::set_tcp_quickack))),
-    (
-        "tcp_user_timeout",
-        Time(|s| s.tcp_user_timeout().map(Option::unwrap_or_default), Some(|s, v| s.set_tcp_user_timeout(Some(v)))),
-    ),
-];
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const LINUX: &[(&str, Access)] = &[];
 
 /// Every name that some supported OS has.
 pub const NAMES: &[&str] = &[
@@ -109,7 +87,7 @@ pub const NAMES: &[&str] = &[
 
 /// What this OS has.
 pub fn table() -> impl Iterator<Item = &'static (&'static str, Access)> {
-    COMMON.iter().chain(OS).chain(LINUX)
+    COMMON.iter().chain(sys::OPTIONS)
 }
 
 pub fn find(name: &str) -> Option<&'static Access> {

@@ -75,7 +75,7 @@ impl Poller {
     /// What goes to `signal.set_wakeup_fd`.
     #[getter]
     fn _signal_fd(&self) -> i64 {
-        i64::from(self.hub.signal_fd())
+        sys::number(self.hub.signal_fd())
     }
 
     /// How many threads have not ended.

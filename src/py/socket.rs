@@ -322,7 +322,7 @@ impl Socket {
 
     /// The OS's number of the socket; -1 when it is closed.
     fn fileno(&self) -> i64 {
-        self.source.lease().map_or(-1, |lease| i64::from(lease.raw()))
+        self.source.lease().map_or(-1, |lease| sys::number(lease.raw()))
     }
 
     /// Closes the socket. A TCP connection with unread data, or with `so_linger` 0, is reset; any other ends with a FIN
@@ -343,7 +343,7 @@ impl Socket {
         }
         self.note_closer(Closer::Reason("detach() gave its descriptor away"));
         let mut stale = Vec::new();
-        self.source.detach(&mut stale).map(i64::from).ok_or_else(gone)
+        self.source.detach(&mut stale).map(sys::number).ok_or_else(gone)
     }
 
     fn _bind(&self, py: Python<'_>, address: &SockAddr, listens: bool) -> PyResult<()> {

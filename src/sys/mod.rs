@@ -8,6 +8,8 @@
 //! | `SHORT_MEANS_DRAINED` | a short read or write says that the next one would block |
 //! | `RECONNECTS` | a TCP socket whose connect failed may connect again |
 //! | `now` | monotonic nanoseconds |
+//! | `number` | a descriptor as Python's number |
+//! | `OPTIONS` | the socket options that not every OS has |
 //! | `interface_index`, `os_str`, `unix_name` | names of interfaces and of unix sockets |
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |
 //! | `SignalPipe` | bytes that a signal handler writes wake the poller |

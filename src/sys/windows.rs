@@ -15,6 +15,8 @@ use parking_lot::RwLock;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use windows_sys::Win32::Networking::WinSock as ws;
 
+use crate::options::Access;
+
 pub type RawDescriptor = RawSocket;
 
 /// Events are armed by "would block" alone: every readiness is used up to that point.
@@ -49,6 +51,14 @@ pub fn now() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
+/// The options that not every OS has.
+pub const OPTIONS: &[(&str, Access)] = &[];
+
+/// A descriptor as Python's number.
+pub fn number(raw: RawDescriptor) -> i64 {
+    raw as i64
+}
+
 pub fn interface_index(_name: &str) -> Option<u32> {
     // Windows writes scopes as numbers.
     None
@@ -60,7 +70,10 @@ pub fn os_str(name: &[u8]) -> io::Result<&OsStr> {
 }
 
 pub fn unix_name(addr: &SockAddr) -> Box<[u8]> {
-    addr.as_pathname().map_or_else(Box::default, |path| path.as_os_str().as_encoded_bytes().into())
+    // SAFETY: the address is `len` bytes long; a sockaddr_un is its family, two bytes, and the path.
+    let bytes = unsafe { std::slice::from_raw_parts(addr.as_ptr().cast::<u8>(), addr.len() as usize) };
+    let path = bytes.get(2..).unwrap_or_default();
+    path.split(|&byte| byte == 0).next().unwrap_or_default().into()
 }
 
 /// SO_REUSEADDR would let any program take the port: the opposite of what Unix means by it.
