@@ -9,15 +9,7 @@ import threading
 import pytest
 import sock
 from sock import _addrinfo
-
-
-def run(coro):
-    thread = sock.newthread(coro, name='test')
-    if not sock.start(20):
-        thread.cancel()
-        sock.start(5)
-        pytest.fail('not done after 20 s')
-    return thread.result()
+from support import run
 
 
 @pytest.fixture

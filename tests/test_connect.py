@@ -8,17 +8,7 @@ import threading
 import pytest
 import sock
 from sock import _addrinfo
-
-LINUX = os.path.isdir('/proc/self')
-
-
-def run(func):
-    thread = sock.newthread(func, name='test')
-    if not sock.start(20):
-        thread.cancel()
-        sock.start(5)
-        pytest.fail('not done after 20 s')
-    return thread.result()
+from support import LINUX, run
 
 
 @pytest.fixture

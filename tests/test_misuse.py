@@ -13,13 +13,7 @@ import time
 
 import pytest
 import sock
-
-
-def run(coro):
-    thread = sock.newthread(coro, name='test')
-    assert sock.start(20)
-    return thread.result()
-
+from support import run
 
 # Types and values
 

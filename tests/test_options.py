@@ -6,8 +6,6 @@ import socket
 import pytest
 import sock
 
-LINUX = os.path.isdir('/proc/self')
-
 #: Another value than the one it has at first.
 OTHER = {
     'ip_ttl': 77,

@@ -14,22 +14,11 @@ import time
 
 import pytest
 import sock
-
-LINUX = os.path.isdir('/proc/self')
+from support import LINUX, run
 
 
 def now():
     return sock.clock()
-
-
-def run(coro):
-    """Runs a coroutine of a test to its end, for 20 seconds at most."""
-    thread = sock.newthread(coro, name='test')
-    if not sock.start(20):
-        thread.cancel()
-        sock.start(5)
-        pytest.fail('not done after 20 s')
-    return thread.result()
 
 
 def reset_on_close(other):

@@ -28,6 +28,7 @@ use super::socket::{NewSocket, Socket};
 use super::thread::{Task, running};
 use super::{Handle, Hub, Source};
 use crate::address::Address;
+use crate::readiness::Snapshot;
 use crate::socket::{Direction, Waiter};
 use crate::sync::Exclusive;
 use crate::sys;
@@ -42,6 +43,8 @@ const LARGEST: usize = 1 << 20;
 thread_local! {
     static SCRATCH_BUFFER: UnsafeCell<Box<[u8]>> = UnsafeCell::new(vec![0; SCRATCH].into());
 }
+
+type Lease<'a> = crate::socket::Lease<'a, Handle>;
 
 /// What is being done.
 enum What {
@@ -497,8 +500,8 @@ impl Op {
         &mut self,
         py: Python<'_>,
         source: &Source,
-        lease: &crate::socket::Lease<'_, Handle>,
-        seen: crate::readiness::Snapshot,
+        lease: &Lease<'_>,
+        seen: Snapshot,
         direction: Direction,
     ) -> Outcome<Attempt> {
         let result = match &mut self.what {
@@ -537,14 +540,7 @@ impl Op {
     }
 
     /// `n` bytes of the `left` ones went.
-    fn sent(
-        &mut self,
-        py: Python<'_>,
-        source: &Source,
-        seen: crate::readiness::Snapshot,
-        n: usize,
-        left: usize,
-    ) -> Attempt {
+    fn sent(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, left: usize) -> Attempt {
         self.moved += n;
         if n == left {
             return Attempt::Done(number(py, self.moved));
@@ -564,14 +560,7 @@ impl Op {
     }
 
     /// `n` bytes came into the buffer, which had `room` for more.
-    fn received(
-        &mut self,
-        py: Python<'_>,
-        source: &Source,
-        seen: crate::readiness::Snapshot,
-        n: usize,
-        room: usize,
-    ) -> Outcome<Attempt> {
+    fn received(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, room: usize) -> Outcome<Attempt> {
         self.moved += n;
         if matches!(self.what, What::Recv) {
             if n < room && n > 0 {
@@ -592,13 +581,7 @@ impl Op {
     }
 
     #[inline(never)] // out of the way of the shorter operations
-    fn recv_bytes(
-        &mut self,
-        py: Python<'_>,
-        source: &Source,
-        lease: &crate::socket::Lease<'_, Handle>,
-        seen: crate::readiness::Snapshot,
-    ) -> Outcome<Attempt> {
+    fn recv_bytes(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>, seen: Snapshot) -> Outcome<Attempt> {
         let room = self.want.min(LARGEST);
         let got = if room <= SCRATCH {
             SCRATCH_BUFFER.with(|scratch| {
@@ -629,13 +612,7 @@ impl Op {
     }
 
     #[inline(never)] // out of the way of the shorter operations
-    fn recv_all(
-        &mut self,
-        py: Python<'_>,
-        source: &Source,
-        lease: &crate::socket::Lease<'_, Handle>,
-        seen: crate::readiness::Snapshot,
-    ) -> Outcome<Attempt> {
+    fn recv_all(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>, seen: Snapshot) -> Outcome<Attempt> {
         let most = self.want;
         let What::RecvAll(data) = &mut self.what else {
             return Ok(Attempt::WouldBlock);
@@ -663,7 +640,7 @@ impl Op {
     }
 
     #[inline(never)] // out of the way of the shorter operations
-    fn accept(&mut self, py: Python<'_>, lease: &crate::socket::Lease<'_, Handle>) -> Outcome<Attempt> {
+    fn accept(&mut self, py: Python<'_>, lease: &Lease<'_>) -> Outcome<Attempt> {
         match lease.accept() {
             Ok((socket, peer)) => {
                 let listener = self.source();
@@ -694,7 +671,7 @@ impl Drop for Op {
     }
 }
 
-fn drained(source: &Source, seen: crate::readiness::Snapshot) {
+fn drained(source: &Source, seen: Snapshot) {
     if sys::SHORT_MEANS_DRAINED && !source.has_marks() {
         source.read.drained(seen);
     }
@@ -706,7 +683,7 @@ fn number(py: Python<'_>, n: usize) -> Py<PyAny> {
 }
 
 /// Begins to connect, or looks how far it is: writable is not yet connected.
-fn connect_step(connect: &mut Connect, lease: &crate::socket::Lease<'_, Handle>, source: &Source) -> io::Result<bool> {
+fn connect_step(connect: &mut Connect, lease: &Lease<'_>, source: &Source) -> io::Result<bool> {
     if !connect.begun {
         if source.kind == socket2::Type::STREAM && source.peer.get().is_some() {
             return Err(io::Error::from_raw_os_error(sys::ALREADY_CONNECTED));
