@@ -15,9 +15,6 @@ use pyo3::types::PyType;
 use super::ops;
 use super::socket::Socket;
 
-type Operation =
-    for<'py> fn(&Bound<'py, Socket>, &Bound<'py, PyAny>, Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>>;
-
 /// The base class's methods, references that are never given back.
 static RECV: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 static SEND: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
@@ -33,13 +30,18 @@ unsafe fn borrowed(py: Python<'_>, object: *mut ffi::PyObject) -> ManuallyDrop<B
 
 /// # Safety
 /// As the interpreter calls a `METH_FASTCALL` | `METH_KEYWORDS` method of a stream socket.
+#[inline(always)] // once for each method
 unsafe fn call(
     slf: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     nargs: ffi::Py_ssize_t,
     kwnames: *mut ffi::PyObject,
     base: &AtomicPtr<ffi::PyObject>,
-    operation: Operation,
+    operation: impl for<'py> Fn(
+        &Bound<'py, Socket>,
+        &Bound<'py, PyAny>,
+        Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: methods are called by attached OS threads, with live arguments.
     unsafe {

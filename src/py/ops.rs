@@ -23,7 +23,7 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::address::SockAddr;
 use super::error::{self, Moved};
-use super::poller::{deadline, require_running};
+use super::poller::deadline;
 use super::socket::{NewSocket, Socket};
 use super::thread::{Task, running};
 use super::{Handle, Hub, Source};
@@ -142,6 +142,13 @@ struct OpObject {
 type Outcome<T> = Result<T, Box<PyErr>>;
 
 #[cold]
+fn outside(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "{what} waits, so it works only inside a sock thread: start one with sock.newthread() or sock.run()"
+    ))
+}
+
+#[cold]
 fn fail<T>(error: PyErr) -> Outcome<T> {
     Err(Box::new(error))
 }
@@ -220,16 +227,23 @@ impl Op {
         unsafe { (*self.buffer.as_ptr()).len as usize }
     }
 
+    #[inline(always)]
     fn pin(&mut self, py: Python<'_>, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
         let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
         // SAFETY: both pointers are valid; the view is released by `unpin`.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), self.buffer.as_mut_ptr(), flags) } == 0 {
             return Ok(());
         }
+        Err(self.refuse(py, object, writable))
+    }
+
+    /// Why an object cannot be the buffer, from what its exporter said.
+    #[cold]
+    fn refuse(&self, py: Python<'_>, object: &Bound<'_, PyAny>, writable: bool) -> PyErr {
         let error = PyErr::fetch(py);
-        let kind = object.get_type().name()?;
+        let kind = object.get_type().name().map(|name| name.to_string()).unwrap_or_default();
         if object.is_instance_of::<PyString>() && !writable {
-            return Err(PyTypeError::new_err("send takes bytes, not str: encode it first, e.g. text.encode()"));
+            return PyTypeError::new_err("send takes bytes, not str: encode it first, e.g. text.encode()");
         }
         // SAFETY: the object is alive.
         if unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) } == 0 {
@@ -238,15 +252,15 @@ impl Op {
             } else {
                 "bytes or another buffer"
             };
-            return Err(PyTypeError::new_err(format!("{} takes {wanted}, not {kind}", self.what.name())));
+            return PyTypeError::new_err(format!("{} takes {wanted}, not {kind}", self.what.name()));
         }
         if writable && error.is_instance_of::<PyBufferError>(py) {
-            return Err(PyTypeError::new_err(format!(
+            return PyTypeError::new_err(format!(
                 "{} needs a writable, contiguous buffer such as a bytearray; this {kind} is not: {error}",
                 self.what.name()
-            )));
+            ));
         }
-        Err(error)
+        error
     }
 
     /// The buffer is no longer needed. Runs Python: an exporter may do anything then.
@@ -283,7 +297,7 @@ impl Op {
     fn run(&mut self, py: Python<'_>, stage: Stage) -> Outcome<Step> {
         match stage {
             Stage::New | Stage::Yielded => {
-                let task = require_running(py, self.what.name())?;
+                let Some(task) = running(py) else { return fail(outside(self.what.name())) };
                 let wait = task.get().wait();
                 if wait.take_cancelled() {
                     return fail(error::cancelled(py));
@@ -310,7 +324,7 @@ impl Op {
                 self.run_waiting(py, &task)
             }
             Stage::Parked => {
-                let task = require_running(py, self.what.name())?;
+                let Some(task) = running(py) else { return fail(outside(self.what.name())) };
                 if !ptr::eq(self.task, task.get()) {
                     self.withdraw(py);
                     return fail(PyRuntimeError::new_err("this operation waits in another thread: await it in one"));
@@ -748,6 +762,7 @@ mod spare {
 struct Making<'py>(Bound<'py, PyAny>);
 
 impl<'py> Making<'py> {
+    #[inline(always)] // as all of what follows: the path of each message
     fn new(py: Python<'py>, what: What) -> PyResult<Self> {
         let kind = OP_TYPE.load(Ordering::Relaxed);
         // SAFETY: the type was made by `make_type` with OpObject's size; PyObject_Init makes the block an object with
@@ -763,6 +778,7 @@ impl<'py> Making<'py> {
         }
     }
 
+    #[inline(always)]
     fn on_socket(socket: &Bound<'py, Socket>, what: What, expires: Arg<'_, 'py>) -> PyResult<Self> {
         let mut op = Making::new(socket.py(), what)?;
         if expires.is_some() {
@@ -795,6 +811,7 @@ impl std::ops::DerefMut for Making<'_> {
 }
 
 /// `maxlen` of a call, checked against the buffer's length.
+#[inline(always)]
 fn limit(maxlen: Option<&Bound<'_, PyAny>>, length: usize, what: &str) -> PyResult<usize> {
     let Some(maxlen) = maxlen else {
         return Ok(length);
@@ -1098,7 +1115,7 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
     }
 }
 
-/// Python 3.12 and 3.13 look at `tp_iternext` and not at `am_send`: there each result costs a StopIteration. The most
+/// Python 3.12 and 3.13 look at `tp_iternext` and not at `am_send`: there each result costs a `StopIteration`. The most
 /// frequent ones, None and numbers, do without a new one: no exception at all stands for None, and numbers go into the
 /// same exception again and again, unless somebody has kept it.
 #[cfg(all(Py_3_12, not(Py_3_14), not(Py_GIL_DISABLED), not(Py_LIMITED_API)))]

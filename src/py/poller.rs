@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::error::{self, Moved};
-use super::thread::{Task, end_turn, ended, running, set_running};
+use super::thread::{Task, end_turn, ended, set_running};
 use super::{Handle, Hub};
 use crate::sys;
 use crate::wait::NEVER;
@@ -210,13 +210,4 @@ impl Turns {
     fn timed_out(&self) -> bool {
         self.timed_out.load(Ordering::Acquire)
     }
-}
-
-/// Where an operation must run: in a thread.
-pub fn require_running<'py>(py: Python<'py>, what: &str) -> PyResult<Bound<'py, Task>> {
-    running(py).ok_or_else(|| {
-        pyo3::exceptions::PyRuntimeError::new_err(format!(
-            "{what} waits, so it works only inside a sock thread: start one with sock.newthread() or sock.run()"
-        ))
-    })
 }
