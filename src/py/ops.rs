@@ -574,6 +574,7 @@ impl Op {
     }
 
     /// `n` bytes came into the buffer, which had `room` for more.
+    #[inline(always)]
     fn received(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, room: usize) -> Outcome<Attempt> {
         self.moved += n;
         if matches!(self.what, What::Recv) {
@@ -827,6 +828,7 @@ fn limit(maxlen: Option<&Bound<'_, PyAny>>, length: usize, what: &str) -> PyResu
 
 type Arg<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 
+#[inline(always)]
 pub fn recv<'py>(
     socket: &Bound<'py, Socket>,
     into: &Bound<'py, PyAny>,
@@ -897,6 +899,7 @@ pub fn recvall<'py>(
     Ok(op.made())
 }
 
+#[inline(always)]
 pub fn send<'py>(
     socket: &Bound<'py, Socket>,
     data: &Bound<'py, PyAny>,
@@ -1040,6 +1043,7 @@ unsafe fn op_of(object: *mut ffi::PyObject) -> *mut Op {
 
 /// # Safety
 /// `object` is an operation, and the OS thread is attached to the interpreter.
+#[inline(always)]
 unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
     // SAFETY: the caller is attached.
     let py = unsafe { Python::assume_attached() };
