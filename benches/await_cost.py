@@ -2,8 +2,9 @@
 
 A sock thread receives bytes that are there already, one at a time, `await conn.recv(buf)`; the native helper does the
 same with nothing but recv(2), and so does, to compare, the stdlib's `socket.recv_into`, with no await. All take turns
-on one core, in short batches; what the Python loop around them takes is measured too, and taken off. A batch holds many times the number of successes after which a thread lets the others
-run, so that this is part of the price. Reported are the best batch of each, which nothing disturbed, and the medians.
+on one core, in short batches; what the Python loop around them takes is measured too, and taken off. A batch holds many
+times the number of successes after which a thread lets the others run, so that this is part of the price. Reported are
+the best batch of each, which nothing disturbed, and the medians.
 """
 
 from __future__ import annotations
