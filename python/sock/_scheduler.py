@@ -211,8 +211,9 @@ class Thread(_sock.Task):
             _report(self, failed)
 
 
-#: Guards who is told of a thread's end and what a thread is suspended on; held for a few lines, no user code under it.
-_ending = threading.Lock()
+#: Guards who is told of a thread's end; held for a few lines. Reentrant, since the garbage collector or a signal handler
+#: may run user code at any of them.
+_ending = threading.RLock()
 
 
 def _turn(thread: Thread) -> None:
