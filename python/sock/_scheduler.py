@@ -211,8 +211,8 @@ class Thread(_sock.Task):
             _report(self, failed)
 
 
-#: Guards who is told of a thread's end; held for a few lines. Reentrant, since the garbage collector or a signal handler
-#: may run user code at any of them.
+#: Guards who is told of a thread's end; held for a few lines. Reentrant, since the garbage collector or a signal
+#: handler may run user code at any of them.
 _ending = threading.RLock()
 
 
