@@ -17,6 +17,9 @@ type Source = crate::socket::Source<Handle>;
 /// The poll/register core of `sock`. Private: use the names of the package `sock`.
 #[pymodule(gil_used = false)]
 mod _sock {
+    use pyo3::exceptions::PyImportError;
+    use pyo3::ffi;
+
     use super::{Bound, PyModule, PyResult, ops};
 
     #[pymodule_export]
@@ -34,6 +37,10 @@ mod _sock {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // SAFETY: the OS thread is attached to an interpreter, which has a number; the main one's is 0.
+        if unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } != 0 {
+            return Err(PyImportError::new_err("sock works in the main interpreter alone: import it there"));
+        }
         ops::make_type(module)
     }
 }
