@@ -14,7 +14,7 @@ use socket2::{Protocol, Socket, Type};
 use crate::address::{Address, Family};
 use crate::poller::{Hub, Thread, seize};
 use crate::readiness::Readiness;
-use crate::sync::{AtomicBool, AtomicUsize, Exclusive, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Exclusive, Mutex, Ordering};
 use crate::sys::{self, Descriptor};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
@@ -39,6 +39,26 @@ struct Registration<T> {
     token: Token,
 }
 
+/// What has moved one way. Changed only by the operation that has claimed the direction.
+#[derive(Debug, Default)]
+pub struct Counter {
+    bytes: AtomicU64,
+    calls: AtomicU64,
+}
+
+impl Counter {
+    /// One more system call that moved bytes.
+    pub fn add(&self, bytes: usize) {
+        self.bytes.store(self.bytes.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
+        self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Bytes, calls.
+    pub fn get(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed))
+    }
+}
+
 #[derive(Debug)]
 pub struct Source<T> {
     descriptor: Descriptor,
@@ -54,9 +74,12 @@ pub struct Source<T> {
     pub kind: Type,
     pub family: Family,
     pub protocol: Option<Protocol>,
+    /// Of a stream, once it is connected; a datagram socket may connect anew.
     pub peer: OnceLock<Address>,
     /// The local address, once it can't change any more.
     pub local: OnceLock<Address>,
+    pub received: Counter,
+    pub sent: Counter,
 }
 
 /// The right to make system calls on an open descriptor.
@@ -93,6 +116,14 @@ impl<T: Thread> Source<T> {
             protocol,
             peer: OnceLock::new(),
             local: OnceLock::new(),
+            received: Counter::default(),
+            sent: Counter::default(),
+        }
+    }
+
+    pub fn set_peer(&self, address: &Address) {
+        if self.kind == Type::STREAM {
+            let _ = self.peer.set(address.clone());
         }
     }
 

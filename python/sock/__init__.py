@@ -1,4 +1,4 @@
-"""Coroutine sockets: TCP in straight-line code, a deadline on every wait, one poller for many OS threads.
+"""Coroutine sockets: TCP, UDP, raw and unix in straight-line code, deadlines, one poller for many OS threads.
 
 import sock
 
@@ -35,10 +35,13 @@ from ._errors import (
     Timeout,
     TooManyOpenFiles,
 )
+from ._group import Group, group
+from ._inspect import dump
 from ._scheduler import (
     Poller,
     Thread,
     clock,
+    deadline,
     excepthook,
     newthread,
     poll,
@@ -53,12 +56,13 @@ from ._scheduler import (
     threads,
 )
 from ._sock import SockAddr
-from ._sockets import TCP, fromfd, fromsocket, options, tcp
+from ._sockets import TCP, UDP, Raw, fromfd, fromsocket, options, raw, tcp, udp
 
 __version__ = '0.1.0'
 
 __all__ = [
     'TCP',
+    'UDP',
     'AccessDenied',
     'AddrInfo',
     'AddressAlreadyInUse',
@@ -72,6 +76,7 @@ __all__ = [
     'ConnectionRefused',
     'ConnectionReset',
     'Error',
+    'Group',
     'HostNotFound',
     'HostUnreachable',
     'InvalidArgument',
@@ -81,6 +86,7 @@ __all__ = [
     'NotConnected',
     'NotSupported',
     'Poller',
+    'Raw',
     'ServiceNotFound',
     'SockAddr',
     'Thread',
@@ -88,13 +94,17 @@ __all__ = [
     'TooManyOpenFiles',
     'addr',
     'clock',
+    'deadline',
+    'dump',
     'excepthook',
     'fromfd',
     'fromsocket',
+    'group',
     'newthread',
     'options',
     'poll',
     'poller',
+    'raw',
     'resolve',
     'run',
     'sleep',
@@ -105,4 +115,5 @@ __all__ = [
     'tcp',
     'thread',
     'threads',
+    'udp',
 ]

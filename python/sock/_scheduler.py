@@ -18,9 +18,12 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from types import CoroutineType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _errors, _sock
+
+if TYPE_CHECKING:
+    import traceback
 
 clock = _sock.clock
 
@@ -146,6 +149,19 @@ class Thread(_sock.Task):
             self._poller._failed.pop(id(self), None)
             raise self._exc
         return self._result
+
+    @property
+    def waiting(self) -> str | None:
+        """What the thread waits for, such as 'recv tcp 127.0.0.1:7000' or 'sleep 1.5 s'; None while it does not."""
+        from . import _inspect
+
+        return _inspect.waiting(self)[0]
+
+    def stack(self) -> traceback.StackSummary:
+        """Where the thread is: its frames, the outermost first, as ``traceback`` has them. Empty once it has ended."""
+        from . import _inspect
+
+        return _inspect.stack(self)
 
     def cancel(self) -> None:
         """Raises ``Cancelled`` where the thread waits, or at its next operation. Its sockets stay open and whole."""
@@ -369,6 +385,30 @@ def threads(poller: Poller | None = None) -> list[Thread]:
     """The threads of a poller (default: this OS thread's) that have not ended."""
     of = poller or globals()['poller']()
     return [thread for ref in list(of._threads) if (thread := ref()) is not None]
+
+
+class deadline:
+    """``with sock.deadline(t):`` gives every wait of this thread inside that ``expires``, where none is nearer.
+
+    ``t`` is a ``clock()`` value. Waits on sockets end as with their own ``expires``: the socket is closed, and Timeout
+    raised; so do sleeps and waits for other threads, which close nothing.
+    """
+
+    __slots__ = ('_outer', '_t', '_thread')
+
+    _thread: Thread
+
+    def __init__(self, t: float) -> None:
+        self._t = t
+
+    def __enter__(self) -> None:
+        if _sock.current() is None:
+            raise RuntimeError('sock.deadline() is for the waits of a sock thread, and none runs here')
+        self._thread = _current()
+        self._outer = self._thread._nearer_limit(self._t)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._thread._set_limit(self._outer)
 
 
 def _outside(what: str) -> Poller:

@@ -1,17 +1,24 @@
-"""TCP sockets: names resolved, addresses tried in turn, options by name.
+"""TCP, UDP and raw sockets: names resolved, addresses tried in turn, options by name.
 
-What moves bytes (recv, send, accept, ...) is Rust's, inherited from ``_sock.Stream``; here is what needs names.
+What moves bytes (recv, send, accept, ...) is Rust's, inherited from ``_sock.Stream`` and ``_sock.Datagram``; here is
+what needs names, or files.
 A look-up never blocks other threads, except in ``bind`` and ``listen``, which are no coroutines: give them numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import stat
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from . import _addrinfo, _errors, _sock
+from . import _addrinfo, _errors, _sock, _workers
 from ._addrinfo import Host
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _PROTOCOLS = {
     0: None,
@@ -33,10 +40,24 @@ def _unknown_option(name: str) -> Exception:
     return ValueError(f'unknown option {name!r}{hint}')
 
 
+class Stats(NamedTuple):
+    """What a socket has moved: bytes each way, and the system calls that moved some."""
+
+    bytes_received: int
+    recv_calls: int
+    bytes_sent: int
+    send_calls: int
+
+
 class Socket(_sock.Socket):
     """What all sockets have in common."""
 
     __slots__ = ()
+
+    @property
+    def stats(self) -> Stats:
+        """How much was received and sent so far, and in how many system calls."""
+        return Stats(*self._stats)
 
     @property
     def protocol(self) -> str | None:
@@ -71,6 +92,14 @@ class Socket(_sock.Socket):
         if address.family != self.family:
             raise ValueError(f'{address} is an {address.family} address, and the socket is of family {self.family}')
 
+    async def _look_up(self, host: Host, port: int | str, expires: float | None) -> _addrinfo.AddrInfo:
+        """The addresses of a host, as part of an operation of this socket: it is closed when ``expires`` passes."""
+        try:
+            return await _addrinfo.resolve(host, port, self.type, self.family, expires=expires)
+        except _errors.Timeout:
+            self.close()
+            raise
+
     async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
         """Connects to a host, trying each of its addresses in turn.
 
@@ -78,14 +107,7 @@ class Socket(_sock.Socket):
         closed and ``Timeout`` raised. If all addresses fail, the last error comes out, with all that were tried in
         its message. connect(2).
         """
-        found = _addrinfo.numeric(host, port, self.type, self.family)
-        if found is None:
-            try:
-                found = await _addrinfo.resolve(host, port, self.type, self.family, expires=expires)
-            except _errors.Timeout:
-                self.close()
-                raise
-        addresses = found.addrs()
+        addresses = (await self._look_up(host, port, expires)).addrs()
         for address in addresses:
             self._check_family(address)
         tried = []
@@ -149,8 +171,98 @@ class TCP(Socket, _sock.Stream):
             self._bind(self._one_address(host, port, flags), True)
         self._listen(2**31 - 1 if backlog is None else backlog)
 
+    async def sendfile(
+        self, file: BinaryIO, offset: int = 0, count: int | None = None, *, expires: float | None = None
+    ) -> int:
+        """Sends a binary file from ``offset`` on, ``count`` bytes or all the rest, and returns how many went.
+
+        Where the OS can, it copies the file to the socket by itself, with no bytes passing through Python (Linux,
+        macOS, FreeBSD, and regular files); otherwise they are read in a worker OS thread. The file's position stays
+        where it is, unless it has to be read. How many went before an error is in its ``sent``. sendfile(2).
+        """
+        for name, value in (('offset', offset), ('count', 0 if count is None else count)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f'{name} must be a number of bytes, not {type(value).__name__}')
+            if not 0 <= value < 2**63:
+                raise ValueError(f'{name} must not be negative, nor above 2**63 - 1, and is {value}')
+        if not hasattr(file, 'read') or hasattr(file, 'encoding'):
+            raise TypeError(f"sendfile takes a file opened for reading in binary, mode 'rb', not {file!r}")
+        with contextlib.ExitStack() as stack:
+            if (number := _regular(file)) is not None:
+                # Ours, so that nobody closes it meanwhile.
+                stack.callback(os.close, own := os.dup(number))
+                try:
+                    return await self._sendfile(own, offset, count, expires)
+                except (_errors.NotSupported, _errors.InvalidArgument) as error:
+                    if error.sent:
+                        raise
+            return await self._send_read(file, offset, count, expires)
+
+    async def _send_read(self, file: BinaryIO, offset: int, count: int | None, expires: float | None) -> int:
+        sent = 0
+        if offset:
+            await _workers.offload(file.seek, offset)
+        while count is None or sent < count:
+            most = _READ if count is None else min(_READ, count - sent)
+            data = await _workers.offload(file.read, most)
+            if not data:
+                break
+            try:
+                sent += await self.send(data, expires=expires)
+            except _errors.Error as error:
+                error.sent += sent
+                raise
+        return sent
+
+
+#: How much of a file is read at once where the OS does not send it by itself.
+_READ = 1 << 18
+
+
+def _regular(file: BinaryIO) -> int | None:
+    """The descriptor of a regular file, which the OS may send by itself; None for any other."""
+    try:
+        number = file.fileno()
+        return number if stat.S_ISREG(os.fstat(number).st_mode) else None
+    except (AttributeError, OSError):
+        return None
+
+
+class UDP(Socket, _sock.Datagram):
+    """A datagram socket: UDP, or unix. Made by ``sock.udp()``."""
+
+    __slots__ = ()
+
+    async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
+        """Sets the address that ``send`` goes to and that alone is received from; again for another one.
+
+        ``('*', 0)`` undoes it. An ICMP error of an earlier datagram is reported once, as ``connection_refused``, and
+        only on a connected socket. connect(2).
+        """
+        if host == '*' and port == 0:
+            self._disconnect()
+        else:
+            await super().connect(host, port, expires=expires)
+
+    async def _send_by_name(
+        self, data: Buffer, maxlen: int | None, host: Host, port: int | str | None, expires: float | None
+    ) -> int:
+        return await self.send(data, maxlen, (await self._look_up(host, port or 0, expires)).addr, expires=expires)
+
+    async def _recv_by_name(
+        self, buf: Buffer, maxlen: int | None, host: Host, port: int | str | None, expires: float | None
+    ) -> int:
+        return await self.recv(buf, maxlen, (await self._look_up(host, port or 0, expires)).addr, expires=expires)
+
+
+class Raw(UDP):
+    """A raw IP socket: whole packets of one protocol, such as 'icmp'. Made by ``sock.raw()``; needs rights."""
+
+    __slots__ = ()
+
 
 _sock.own_methods(TCP)
+_sock.own_methods(UDP)
 
 
 def tcp(family: str = 'inet', protocol: str | None = None) -> TCP:
@@ -159,10 +271,27 @@ def tcp(family: str = 'inet', protocol: str | None = None) -> TCP:
     return TCP(_sock.open('tcp', family, _addrinfo.protocol_number(protocol)))
 
 
-_CLASSES: dict[str, type[TCP]] = {'tcp': TCP}
+def udp(family: str = 'inet', protocol: str | None = None) -> UDP:
+    """A new UDP socket; ``family`` is 'inet', 'inet6' or 'unix'."""
+    _addrinfo.check_family(family)
+    return UDP(_sock.open('udp', family, _addrinfo.protocol_number(protocol)))
 
 
-def fromfd(fd: int) -> TCP:
+def raw(family: str = 'inet', protocol: str | None = None) -> Raw:
+    """A new raw socket of an IP protocol, such as 'icmp'; needs rights (root, or CAP_NET_RAW). raw(7).
+
+    With IPv4 what is received begins with the IP header. Without a protocol it only sends, whole packets with their
+    headers.
+    """
+    if _addrinfo.check_family(family) == 'unix':
+        raise ValueError("a raw socket is of the family 'inet' or 'inet6', not 'unix'")
+    return Raw(_sock.open('raw', family, _addrinfo.protocol_number('raw' if protocol is None else protocol)))
+
+
+_CLASSES: dict[str, type[TCP | UDP]] = {'tcp': TCP, 'udp': UDP, 'raw': Raw}
+
+
+def fromfd(fd: int) -> TCP | UDP:
     """Takes over an OS descriptor, which must be a socket; it becomes non-blocking and is closed with the result."""
     if not isinstance(fd, int) or isinstance(fd, bool):
         raise TypeError(f'fromfd takes a descriptor, an int, not {type(fd).__name__}')
@@ -173,7 +302,7 @@ def fromfd(fd: int) -> TCP:
     return made(new)
 
 
-def fromsocket(s: socket.socket) -> TCP:
+def fromsocket(s: socket.socket) -> TCP | UDP:
     """Takes over a stdlib socket, which is detached: use the result in its place."""
     if not isinstance(s, socket.socket):
         raise TypeError(f'fromsocket takes a socket.socket, not {type(s).__name__}')

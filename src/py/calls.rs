@@ -1,8 +1,8 @@
 //! `recv` and `send` once more, as the interpreter calls methods cheapest: with plain C arguments, and owned by the very
-//! class of the object, which is what its specialized calls ask for (3.13: 60 ns less for each call). Anything but one
-//! or two positional arguments goes to the method of the base class.
+//! class of the object, which is what its specialized calls ask for (3.13: 60 ns less for each call). Keyword arguments,
+//! and whatever else is rare, go to the method of the base class.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -13,11 +13,29 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::ops;
-use super::socket::Socket;
+use super::ops::datagrams::{self, Peer};
+use super::socket::{Socket, Stream};
 
-/// The base class's methods, references that are never given back.
-static RECV: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-static SEND: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+/// A method, and the base class's one, a reference that is never given back.
+struct Own {
+    name: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+    base: AtomicPtr<ffi::PyObject>,
+}
+
+impl Own {
+    const fn new(name: &'static CStr, function: ffi::PyCFunctionFastWithKeywords) -> Self {
+        Own { name, function, base: AtomicPtr::new(ptr::null_mut()) }
+    }
+}
+
+static STREAM: [Own; 2] = [Own::new(c"recv", recv), Own::new(c"send", send)];
+static DATAGRAM: [Own; 2] = [Own::new(c"recvfrom", recv_from), Own::new(c"send", send_to)];
+
+/// The most positional arguments of a quick call.
+const MOST: usize = 3;
+
+type Args<'a, 'py> = &'a [ManuallyDrop<Bound<'py, PyAny>>];
 
 /// A reference that somebody else holds for as long as it is used.
 ///
@@ -37,41 +55,38 @@ unsafe fn call(
     nargs: ffi::Py_ssize_t,
     kwnames: *mut ffi::PyObject,
     base: &AtomicPtr<ffi::PyObject>,
-    operation: impl for<'py> Fn(
-        &Bound<'py, Socket>,
-        &Bound<'py, PyAny>,
-        Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>>,
+    quick: impl for<'py> Fn(&Bound<'py, Socket>, Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: methods are called by attached OS threads, with live arguments.
     unsafe {
         let py = Python::assume_attached();
-        if !kwnames.is_null() || !(1..=2).contains(&nargs) {
-            let named = if kwnames.is_null() { 0 } else { ffi::PyTuple_Size(kwnames) };
-            let mut all = vec![slf];
-            all.extend((0..nargs + named).map(|i| *args.offset(i)));
-            return ffi::PyObject_Vectorcall(
-                base.load(Ordering::Acquire),
-                all.as_ptr(),
-                all.len() - named as usize,
-                kwnames,
-            );
-        }
-        let socket = borrowed(py, slf);
-        let first = borrowed(py, *args);
-        let second = (nargs == 2).then(|| borrowed(py, *args.add(1)));
-        let maxlen = second.as_deref().filter(|maxlen| !maxlen.is_none());
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            operation(socket.cast_unchecked(), &first, maxlen)
-        }));
-        match made.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr"))) {
-            Ok(made) => made.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                ptr::null_mut()
+        let count = nargs as usize;
+        if kwnames.is_null() && (1..=MOST).contains(&count) {
+            let socket = borrowed(py, slf);
+            let all: [_; MOST] = std::array::from_fn(|i| borrowed(py, if i < count { *args.add(i) } else { slf }));
+            let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                quick(socket.cast_unchecked(), &all[..count])
+            }));
+            let bug = |_| Some(Err(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
+            match made.unwrap_or_else(bug) {
+                Some(Ok(made)) => return made.into_ptr(),
+                Some(Err(error)) => {
+                    error.restore(py);
+                    return ptr::null_mut();
+                }
+                None => {}
             }
         }
+        let named = if kwnames.is_null() { 0 } else { ffi::PyTuple_Size(kwnames) };
+        let mut all = vec![slf];
+        all.extend((0..nargs + named).map(|i| *args.offset(i)));
+        ffi::PyObject_Vectorcall(base.load(Ordering::Acquire), all.as_ptr(), all.len() - named as usize, kwnames)
     }
+}
+
+/// The optional second argument of a quick call.
+fn maxlen<'a, 'py>(args: Args<'a, 'py>) -> Option<&'a Bound<'py, PyAny>> {
+    args.get(1).map(|maxlen| &**maxlen).filter(|maxlen| !maxlen.is_none())
 }
 
 unsafe extern "C" fn recv(
@@ -81,7 +96,11 @@ unsafe extern "C" fn recv(
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: as the interpreter calls us.
-    unsafe { call(slf, args, nargs, kwnames, &RECV, |socket, into, maxlen| ops::recv(socket, into, maxlen, None)) }
+    unsafe {
+        call(slf, args, nargs, kwnames, &STREAM[0].base, |socket, args| {
+            (args.len() <= 2).then(|| ops::recv(socket, &args[0], maxlen(args), None))
+        })
+    }
 }
 
 unsafe extern "C" fn send(
@@ -91,32 +110,70 @@ unsafe extern "C" fn send(
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: as the interpreter calls us.
-    unsafe { call(slf, args, nargs, kwnames, &SEND, |socket, data, maxlen| ops::send(socket, data, maxlen, None)) }
+    unsafe {
+        call(slf, args, nargs, kwnames, &STREAM[1].base, |socket, args| {
+            (args.len() <= 2).then(|| ops::send(socket, &args[0], maxlen(args), None))
+        })
+    }
 }
 
-/// Gives a class derived from `Stream` its own `recv` and `send`. Once for each class: what is made here stays.
+unsafe extern "C" fn recv_from(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the interpreter calls us.
+    unsafe {
+        call(slf, args, nargs, kwnames, &DATAGRAM[0].base, |socket, args| {
+            (args.len() <= 2).then(|| datagrams::recv_from(socket, &args[0], maxlen(args), true, None, None))
+        })
+    }
+}
+
+unsafe extern "C" fn send_to(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the interpreter calls us.
+    unsafe {
+        call(slf, args, nargs, kwnames, &DATAGRAM[1].base, |socket, args| {
+            let host = args.get(2).map(|host| &**host).filter(|host| !host.is_none());
+            match datagrams::peer(socket.get(), host, None) {
+                Ok(Peer::Any) => Some(datagrams::send_to(socket, &args[0], maxlen(args), None, None)),
+                Ok(Peer::Address(to)) => Some(datagrams::send_to(socket, &args[0], maxlen(args), Some(to), None)),
+                Ok(Peer::Name) => None,
+                Err(error) => Some(Err(error)),
+            }
+        })
+    }
+}
+
+/// Gives a class derived from `Stream` or `Datagram` its own methods. Once for each class: what is made here stays.
 #[pyfunction]
 pub fn own_methods(class_: &Bound<'_, PyType>) -> PyResult<()> {
     let class = class_;
     let py = class.py();
-    let methods = [(c"recv", recv as ffi::PyCFunctionFastWithKeywords, &RECV), (c"send", send, &SEND)];
-    for (name, function, base) in methods {
-        let name_of = name.to_string_lossy();
-        let method = class.getattr(&*name_of)?;
+    let methods = if class.is_subclass_of::<Stream>()? { &STREAM } else { &DATAGRAM };
+    for own in methods {
+        let name = own.name.to_string_lossy();
+        let method = class.getattr(&*name)?;
         let signature: String = method.getattr("__text_signature__")?.extract()?;
         let doc: String = method.getattr("__doc__")?.extract()?;
-        let doc = CString::new(format!("{name_of}{signature}\n--\n\n{doc}"))?;
+        let doc = CString::new(format!("{name}{signature}\n--\n\n{doc}"))?;
         let definition = Box::leak(Box::new(ffi::PyMethodDef {
-            ml_name: name.as_ptr().cast::<c_char>(),
-            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+            ml_name: own.name.as_ptr().cast::<c_char>(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: own.function },
             ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS as c_int,
             ml_doc: doc.into_raw(),
         }));
-        base.store(method.into_ptr(), Ordering::Release);
-        // SAFETY: a live class, of stream sockets as the caller promises, and a definition that lives for ever.
-        let own =
+        own.base.store(method.into_ptr(), Ordering::Release);
+        // SAFETY: a live class, of the sockets that its base says, and a definition that lives for ever.
+        let descriptor =
             unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition)) }?;
-        class.setattr(&*name_of, own)?;
+        class.setattr(&*name, descriptor)?;
     }
     Ok(())
 }

@@ -27,11 +27,11 @@ mod _sock {
     #[pymodule_export]
     use super::calls::own_methods;
     #[pymodule_export]
-    use super::ops::{Wait, sleep_until, suspend};
+    use super::ops::{Wait, sleep_until, suspend, waits_for};
     #[pymodule_export]
     use super::poller::{Poller, Turns, clock};
     #[pymodule_export]
-    use super::socket::{NewSocket, Socket, Stream, adopt, open, option_names, option_table};
+    use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, open, option_names, option_table};
     #[pymodule_export]
     use super::thread::{Task, current, enter, leave};
 

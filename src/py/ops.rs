@@ -8,6 +8,8 @@
 //! An operation belongs to the coroutine that awaits it. `stage` is taken for the length of each step, so that a
 //! second await, even from another OS thread, finds it busy and touches nothing.
 
+pub mod datagrams;
+
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -21,6 +23,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+use self::datagrams::{Outgoing, Receive, View};
 use super::address::SockAddr;
 use super::error::{self, Moved};
 use super::poller::deadline;
@@ -40,6 +43,9 @@ const SCRATCH: usize = 1 << 16;
 /// The most that one `recv(n)` allocates.
 const LARGEST: usize = 1 << 20;
 
+/// The most of a file that one system call sends: reading it may take the disk's time.
+const LARGEST_FILE_PART: usize = 1 << 22;
+
 thread_local! {
     static SCRATCH_BUFFER: UnsafeCell<Box<[u8]>> = UnsafeCell::new(vec![0; SCRATCH].into());
 }
@@ -58,6 +64,16 @@ enum What {
     #[expect(clippy::box_collection, reason = "a rare case must not make every operation larger")]
     RecvAll(Box<Vec<u8>>),
     Send,
+    /// The next datagram.
+    Datagram(Receive),
+    /// A datagram to an address, or to the connected one.
+    SendTo(Option<Py<SockAddr>>),
+    /// The datagrams that are there.
+    #[expect(clippy::box_collection, reason = "as above")]
+    RecvMany(Box<Vec<View>>),
+    /// Several datagrams, each to its address. `want` and `moved` count datagrams.
+    SendMany(Box<Outgoing>),
+    SendFile(Box<FilePart>),
     Accept,
     Connect(Box<Connect>),
     Readable,
@@ -67,6 +83,13 @@ enum What {
     Wait,
     /// Until `Thread.resume`.
     Suspend,
+}
+
+/// A part of a file: `want` bytes from `offset`.
+struct FilePart {
+    /// Open until the operation is over.
+    file: i64,
+    offset: u64,
 }
 
 struct Connect {
@@ -80,7 +103,11 @@ impl What {
             What::Recv | What::RecvBytes => "recv",
             What::RecvExactly => "recvn",
             What::RecvAll(_) => "recvall",
-            What::Send => "send",
+            What::Send | What::SendTo(_) => "send",
+            What::Datagram(receive) => receive.name(),
+            What::RecvMany(_) => "recvmany",
+            What::SendMany(_) => "sendmany",
+            What::SendFile(_) => "sendfile",
             What::Accept => "accept",
             What::Connect(_) => "connect",
             What::Readable => "readable",
@@ -94,10 +121,20 @@ impl What {
     /// Where on a socket it waits.
     fn direction(&self) -> Option<Direction> {
         match self {
-            What::Recv | What::RecvBytes | What::RecvExactly | What::RecvAll(_) | What::Accept | What::Readable => {
-                Some(Direction::Read)
-            }
-            What::Send | What::Connect(_) | What::Writable => Some(Direction::Write),
+            What::Recv
+            | What::RecvBytes
+            | What::RecvExactly
+            | What::RecvAll(_)
+            | What::Datagram(_)
+            | What::RecvMany(_)
+            | What::Accept
+            | What::Readable => Some(Direction::Read),
+            What::Send
+            | What::SendTo(_)
+            | What::SendMany(_)
+            | What::SendFile(_)
+            | What::Connect(_)
+            | What::Writable => Some(Direction::Write),
             What::Sleep | What::Wait | What::Suspend => None,
         }
     }
@@ -111,6 +148,8 @@ enum Stage {
     Yielded,
     /// In a direction, among the timers, or about to be woken.
     Parked,
+    /// Let others run half-way; the direction stays claimed.
+    Paused,
     /// A step runs.
     Busy,
     Done,
@@ -146,6 +185,11 @@ fn outside(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "{what} waits, so it works only inside a sock thread: start one with sock.newthread() or sock.run()"
     ))
+}
+
+#[cold]
+fn elsewhere() -> PyErr {
+    PyRuntimeError::new_err("this operation waits in another thread: await it in one")
 }
 
 #[cold]
@@ -275,7 +319,9 @@ impl Op {
 
     fn moved(&self) -> Moved<'_> {
         match &self.what {
-            What::Send => Moved { sent: self.moved, ..Moved::default() },
+            What::Send | What::SendTo(_) | What::SendMany(_) | What::SendFile(_) => {
+                Moved { sent: self.moved, ..Moved::default() }
+            }
             What::RecvAll(data) => Moved { received: data.len(), data, ..Moved::default() },
             _ => Moved { received: self.moved, ..Moved::default() },
         }
@@ -316,9 +362,7 @@ impl Op {
                         return fail(self.busy(py, direction));
                     }
                     let result = self.attempts(py, &task, direction, false);
-                    if !matches!(result, Ok(Step::Pending)) {
-                        self.source().direction(direction).release();
-                    }
+                    self.release_unless_pending(&result);
                     return result;
                 }
                 self.run_waiting(py, &task)
@@ -327,7 +371,7 @@ impl Op {
                 let Some(task) = running(py) else { return fail(outside(self.what.name())) };
                 if !ptr::eq(self.task, task.get()) {
                     self.withdraw(py);
-                    return fail(PyRuntimeError::new_err("this operation waits in another thread: await it in one"));
+                    return fail(elsewhere());
                 }
                 let reason = task.get().wait().reason();
                 if let Some(direction) = self.what.direction() {
@@ -336,16 +380,44 @@ impl Op {
                         Reason::Cancelled => fail(error::cancelled(py)),
                         reason => self.attempts(py, &task, direction, reason == Reason::Expired),
                     };
-                    if !matches!(result, Ok(Step::Pending)) {
-                        self.source().direction(direction).release();
-                    }
+                    self.release_unless_pending(&result);
                     return result;
                 }
                 self.finish_waiting(py, &task, reason)
             }
+            Stage::Paused => {
+                let Some(task) = running(py) else { return fail(outside(self.what.name())) };
+                if !ptr::eq(self.task, task.get()) {
+                    self.withdraw(py);
+                    return fail(elsewhere());
+                }
+                let result = if task.get().wait().take_cancelled() {
+                    fail(error::cancelled(py))
+                } else {
+                    let expired = self.until(task.get()) <= task.get().hub().now();
+                    // Only operations that have a direction pause.
+                    self.attempts(py, &task, self.what.direction().unwrap_or(Direction::Read), expired)
+                };
+                self.release_unless_pending(&result);
+                result
+            }
             Stage::Busy => fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
             Stage::Done => fail(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
         }
+    }
+
+    #[inline(always)]
+    fn release_unless_pending(&self, result: &Outcome<Step>) {
+        if !matches!(result, Ok(Step::Pending))
+            && let Some(direction) = self.what.direction()
+        {
+            self.source().direction(direction).release();
+        }
+    }
+
+    /// When it is too late: its own deadline, or the nearer one of the thread.
+    fn until(&self, task: &Task) -> u64 {
+        self.expires.min(task.limit())
     }
 
     /// Tries the system call until it is done or would block, then parks.
@@ -374,7 +446,16 @@ impl Op {
                 };
                 match self.attempt(py, source, &lease, seen, direction)? {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
-                    Attempt::Again => continue,
+                    Attempt::Again => {
+                        if !task.get().wait().spend() {
+                            // What is always ready must not starve others.
+                            self.begin_wait(task.get());
+                            self.next(Stage::Paused);
+                            return Ok(Step::Pending);
+                        }
+                        must_try = expired;
+                        continue;
+                    }
                     Attempt::WouldBlock => ready.would_block(seen),
                 }
             }
@@ -402,10 +483,8 @@ impl Op {
     /// Announces the wait. `false`: there is something to look at already.
     fn park(&mut self, task: &Bound<'_, Task>, source: Option<&Source>) -> bool {
         let this = task.get();
-        if self.since == 0 {
-            self.since = this.hub().now();
-        }
-        let (epoch, earliest) = this.wait().park(self.expires, &this.hub().timers, || task.clone().unbind());
+        self.begin_wait(this);
+        let (epoch, earliest) = this.wait().park(self.until(this), &this.hub().timers, || task.clone().unbind());
         if let (Some(source), Some(direction)) = (source, self.what.direction()) {
             let waiter = Waiter { thread: task.clone().unbind(), epoch, since: self.since };
             if source.direction(direction).park(waiter).is_err() {
@@ -421,9 +500,15 @@ impl Op {
         if earliest {
             this.hub().rearm();
         }
-        self.task = this;
         self.next(Stage::Parked);
         true
+    }
+
+    fn begin_wait(&mut self, task: &Task) {
+        self.task = task;
+        if self.since == 0 {
+            self.since = task.hub().now();
+        }
     }
 
     /// Leaves a wait half-way: the coroutine was closed.
@@ -449,12 +534,17 @@ impl Op {
 
     fn finish_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>, reason: Reason) -> Outcome<Step> {
         if matches!(self.what, What::Suspend) {
-            let value = task.get().resumed(reason == Reason::Cancelled);
-            return value.map(Step::Done).ok_or_else(|| Box::new(error::cancelled(py)));
+            return match task.get().resumed(reason == Reason::Cancelled) {
+                Some(value) => Ok(Step::Done(value)),
+                None if reason == Reason::Expired => fail(self.nothing_came(py)),
+                None => fail(error::cancelled(py)),
+            };
         }
         let Some(wait) = self.waited_for() else {
             return match reason {
                 Reason::Cancelled => fail(error::cancelled(py)),
+                // Not the sleep's own time, but the thread's.
+                Reason::Expired if task.get().limit() < self.expires => fail(self.nothing_came(py)),
                 _ => Ok(Step::Done(py.None())),
             };
         };
@@ -462,22 +552,24 @@ impl Op {
         match wait.finish(reason == Reason::Cancelled) {
             Some(value) => Ok(Step::Done(value)),
             None if reason == Reason::Cancelled => fail(error::cancelled(py)),
-            None if reason == Reason::Expired => {
-                let what = format!("{}: {}", self.describe(py), self.waited());
-                fail(error::named(py, "timeout", &what, Moved::default()))
-            }
+            None if reason == Reason::Expired => fail(self.nothing_came(py)),
             None => self.run_waiting(py, task),
         }
     }
 
-    fn waited(&self) -> String {
-        format!("nothing came in {:.3} s", sys::now().saturating_sub(self.since) as f64 / 1e9)
+    /// The deadline of a wait that is no socket's passed.
+    fn nothing_came(&self, py: Python<'_>) -> PyErr {
+        let passed = sys::now().saturating_sub(self.since) as f64 / 1e9;
+        let what = format!("{}: not done after {passed:.3} s", self.describe(py));
+        error::named(py, "timeout", &what, Moved::default())
     }
 
     fn timeout(&self, py: Python<'_>) -> PyErr {
         let moved = self.moved();
         let bytes = match &self.what {
             What::Send => format!(", {} of {} bytes sent", moved.sent, self.want),
+            What::SendMany(_) => format!(", {} of {} datagrams sent", moved.sent, self.want),
+            What::SendFile(_) => format!(", {} bytes sent", moved.sent),
             What::Recv | What::RecvBytes | What::RecvExactly | What::RecvAll(_) => {
                 format!(", {} bytes received", moved.received)
             }
@@ -539,6 +631,11 @@ impl Op {
                     Err(failed) => Err(failed),
                 }
             }
+            What::Datagram(_) => return self.recv_datagram(py, source, lease),
+            What::SendTo(_) => return self.send_datagram(py, source, lease),
+            What::RecvMany(_) => return self.recv_many(py, source, lease),
+            What::SendMany(_) => return self.send_many(py, source, lease),
+            What::SendFile(_) => return self.send_file(py, source, lease),
             What::Accept => return self.accept(py, lease),
             What::Connect(connect) => match connect_step(connect, lease, source) {
                 Ok(true) => Ok(Attempt::Done(py.None())),
@@ -555,6 +652,7 @@ impl Op {
 
     /// `n` bytes of the `left` ones went.
     fn sent(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, left: usize) -> Attempt {
+        source.sent.add(n);
         self.moved += n;
         if n == left {
             return Attempt::Done(number(py, self.moved));
@@ -576,6 +674,7 @@ impl Op {
     /// `n` bytes came into the buffer, which had `room` for more.
     #[inline(always)]
     fn received(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, room: usize) -> Outcome<Attempt> {
+        source.received.add(n);
         self.moved += n;
         if matches!(self.what, What::Recv) {
             if n < room && n > 0 {
@@ -598,25 +697,13 @@ impl Op {
     #[inline(never)] // out of the way of the shorter operations
     fn recv_bytes(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>, seen: Snapshot) -> Outcome<Attempt> {
         let room = self.want.min(LARGEST);
-        let got = if room <= SCRATCH {
-            SCRATCH_BUFFER.with(|scratch| {
-                let scratch = scratch.get();
-                // SAFETY: this OS thread's own buffer, of SCRATCH bytes, used by nobody else before the bytes are made:
-                // neither the system call nor PyBytes::new runs Python code.
-                unsafe { lease.recv((*scratch).as_mut_ptr(), room).map(|n| (n, PyBytes::new(py, &(&*scratch)[..n]))) }
-            })
-        } else {
-            let mut data = Vec::with_capacity(room);
-            // SAFETY: the vector has room for `room` bytes, and as many as were written count.
-            unsafe {
-                lease.recv(data.as_mut_ptr(), room).map(|n| {
-                    data.set_len(n);
-                    (n, PyBytes::new(py, &data))
-                })
-            }
-        };
+        let got = with_scratch(room, |data| {
+            // SAFETY: the scratch has `room` bytes, which are read only as far as they were written.
+            unsafe { lease.recv(data, room).map(|n| (n, PyBytes::new(py, std::slice::from_raw_parts(data, n)))) }
+        });
         match got {
             Ok((n, bytes)) => {
+                source.received.add(n);
                 if n < room && n > 0 {
                     drained(source, seen);
                 }
@@ -645,9 +732,32 @@ impl Op {
                 fail(error::named(py, "message_too_long", &what, self.moved()))
             }
             Ok(n) => {
+                source.received.add(n);
                 if n < room {
                     drained(source, seen);
                 }
+                Ok(Attempt::Again)
+            }
+            Err(failed) => self.failed(py, &failed),
+        }
+    }
+
+    #[inline(never)] // out of the way of the shorter operations
+    fn send_file(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>) -> Outcome<Attempt> {
+        let What::SendFile(part) = &self.what else {
+            return Ok(Attempt::WouldBlock);
+        };
+        let left = self.want - self.moved;
+        if left == 0 {
+            return Ok(Attempt::Done(number(py, self.moved)));
+        }
+        let moved = self.moved;
+        // Not under the interpreter: it may wait for the disk.
+        match py.detach(|| file_part(lease, part, moved, left)) {
+            Ok(0) => Ok(Attempt::Done(number(py, self.moved))),
+            Ok(n) => {
+                source.sent.add(n);
+                self.moved += n;
                 Ok(Attempt::Again)
             }
             Err(failed) => self.failed(py, &failed),
@@ -686,6 +796,20 @@ impl Drop for Op {
     }
 }
 
+/// Lends memory for one system call, whose result is copied at once: the call runs no Python code.
+fn with_scratch<R>(room: usize, call: impl FnOnce(*mut u8) -> R) -> R {
+    if room > SCRATCH {
+        return call(Vec::<u8>::with_capacity(room).as_mut_ptr());
+    }
+    // SAFETY: this OS thread's own buffer, used by nobody else meanwhile, as no code of others runs.
+    SCRATCH_BUFFER.with(|scratch| call(unsafe { (*scratch.get()).as_mut_ptr() }))
+}
+
+/// As much of the file as the socket takes.
+fn file_part(lease: &Lease<'_>, part: &FilePart, moved: usize, left: usize) -> io::Result<usize> {
+    lease.send_file(part.file, part.offset + moved as u64, left.min(LARGEST_FILE_PART))
+}
+
 fn drained(source: &Source, seen: Snapshot) {
     if sys::SHORT_MEANS_DRAINED && !source.has_marks() {
         source.read.drained(seen);
@@ -700,13 +824,13 @@ fn number(py: Python<'_>, n: usize) -> Py<PyAny> {
 /// Begins to connect, or looks how far it is: writable is not yet connected.
 fn connect_step(connect: &mut Connect, lease: &Lease<'_>, source: &Source) -> io::Result<bool> {
     if !connect.begun {
-        if source.kind == socket2::Type::STREAM && source.peer.get().is_some() {
+        if source.peer.get().is_some() {
             return Err(io::Error::from_raw_os_error(sys::ALREADY_CONNECTED));
         }
         connect.begun = true;
         let connected = lease.connect(&connect.address.to_os()?)?;
         if connected {
-            let _ = source.peer.set(connect.address.clone());
+            source.set_peer(&connect.address);
         }
         return Ok(connected);
     }
@@ -715,7 +839,7 @@ fn connect_step(connect: &mut Connect, lease: &Lease<'_>, source: &Source) -> io
     }
     match lease.with(socket2::Socket::peer_addr) {
         Ok(_) => {
-            let _ = source.peer.set(connect.address.clone());
+            source.set_peer(&connect.address);
             Ok(true)
         }
         Err(error) if sys::is_not_connected(&error) => Ok(false),
@@ -913,6 +1037,19 @@ pub fn send<'py>(
     Ok(op.made())
 }
 
+/// `file` is an OS descriptor that stays open until the operation is over.
+pub fn send_file<'py>(
+    socket: &Bound<'py, Socket>,
+    file: i64,
+    offset: u64,
+    count: Option<usize>,
+    expires: Arg<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut op = Making::on_socket(socket, What::SendFile(Box::new(FilePart { file, offset })), expires)?;
+    op.want = count.unwrap_or(usize::MAX);
+    Ok(op.made())
+}
+
 pub fn accept<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     Ok(Making::on_socket(socket, What::Accept, expires)?.made())
 }
@@ -1056,7 +1193,8 @@ unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
         0 => Stage::New,
         1 => Stage::Yielded,
         2 => Stage::Parked,
-        3 => {
+        3 => Stage::Paused,
+        4 => {
             return fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread"));
         }
         _ => Stage::Done,
@@ -1068,6 +1206,11 @@ unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
     if !matches!(result, Ok(Step::Pending)) {
         op.next(Stage::Done);
         op.unpin();
+        match &mut op.what {
+            What::RecvMany(views) => views.clear(),
+            What::SendMany(views) => views.clear(),
+            _ => {}
+        }
     }
     result
 }
@@ -1175,7 +1318,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         if stage == Stage::New as usize {
             never_awaited(py, op);
         }
-        if stage == Stage::Parked as usize {
+        if stage == Stage::Parked as usize || stage == Stage::Paused as usize {
             op.withdraw(py);
         }
         ptr::drop_in_place(op);
@@ -1185,6 +1328,38 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         }
         ffi::Py_DECREF(kind.cast());
     }
+}
+
+/// What an operation waits for, as `Thread.waiting` says it, and whether a socket or its deadline may end that; None
+/// while it does not wait.
+///
+/// Whoever steps the operation may do so meanwhile, in another OS thread: only what never changes is looked at.
+#[pyfunction]
+pub fn waits_for(operation: &Bound<'_, PyAny>) -> PyResult<Option<(String, bool)>> {
+    let py = operation.py();
+    // SAFETY: only the type is compared.
+    if unsafe { ffi::Py_TYPE(operation.as_ptr()) } != OP_TYPE.load(Ordering::Relaxed) {
+        return Err(PyTypeError::new_err("not an operation of sock"));
+    }
+    // SAFETY: an operation, alive.
+    let op = unsafe { op_of(operation.as_ptr()) };
+    // SAFETY: an atomic field of a live object.
+    let stage = unsafe { (*op).stage.get() };
+    if stage != Stage::Parked as usize && stage != Stage::Paused as usize {
+        return Ok(None);
+    }
+    // SAFETY: the kind of an operation, its object, its address and its times stay what they are from its first wait
+    // to its end, and the reference that the caller holds keeps it from going.
+    let op = unsafe { &*op };
+    let text = match (&op.what, op.expires) {
+        (What::Sleep, NEVER) => "sleep".to_owned(),
+        (What::Sleep, expires) => {
+            let seconds = expires.saturating_sub(op.since) as f64 / 1e9;
+            format!("sleep {} s", (seconds * 1e3).round() / 1e3)
+        }
+        _ => op.describe(py),
+    };
+    Ok(Some((text, op.what.direction().is_some() || op.expires != NEVER)))
 }
 
 /// As Python does for a coroutine: a forgotten `await` does nothing at all, silently.

@@ -13,6 +13,7 @@ use socket2::{Protocol, Type};
 
 use super::address::SockAddr;
 use super::error::{self, Moved};
+use super::ops::datagrams::{self, Peer};
 use super::thread::running;
 use super::{Handle, Source, ops};
 use crate::address::{Address, Family};
@@ -86,7 +87,8 @@ fn kind_name(kind: Type) -> &'static str {
     match kind {
         Type::STREAM => "tcp",
         Type::DGRAM => "udp",
-        _ => "raw",
+        sys::RAW => "raw",
+        _ => "other",
     }
 }
 
@@ -141,7 +143,7 @@ pub fn adopt(py: Python<'_>, fd: i64) -> PyResult<NewSocket> {
             let peer = socket.peer_addr().ok().as_ref().and_then(Address::from_os);
             let source = Source::new(socket, kind, family, protocol);
             if let Some(peer) = &peer {
-                let _ = source.peer.set(peer.clone());
+                source.set_peer(peer);
             }
             Ok(NewSocket(parking_lot::Mutex::new(Some(source)), peer, None))
         }
@@ -171,12 +173,9 @@ impl Socket {
     fn peer(&self) -> Option<Address> {
         self.source.peer.get().cloned().or_else(|| {
             let address = self.source.lease()?.with(socket2::Socket::peer_addr).ok()?;
-            Some(
-                self.source
-                    .peer
-                    .get_or_init(|| Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family)))
-                    .clone(),
-            )
+            let address = Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family));
+            self.source.set_peer(&address);
+            Some(address)
         })
     }
 
@@ -395,10 +394,24 @@ impl Socket {
 
     /// Between two addresses of a name.
     fn _reconnect(&self, py: Python<'_>) -> PyResult<()> {
-        if sys::RECONNECTS {
+        if sys::RECONNECTS || self.source.kind != Type::STREAM {
             return Ok(());
         }
         self.source.renew().map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
+    }
+
+    /// Forgets the address that a datagram socket is connected to, and an error that its datagrams met.
+    fn _disconnect(&self, py: Python<'_>) -> PyResult<()> {
+        let lease = self.lease(py, "disconnect")?;
+        let done = lease.disconnect().and_then(|()| lease.with(socket2::Socket::take_error));
+        done.map(|_| ()).map_err(|failed| error::os(py, &failed, &self.describe("disconnect"), Moved::default()))
+    }
+
+    /// Bytes received and the system calls that did it, bytes sent and their calls.
+    #[getter]
+    fn _stats(&self) -> (u64, u64, u64, u64) {
+        let ((received, recv_calls), (sent, send_calls)) = (self.source.received.get(), self.source.sent.get());
+        (received, recv_calls, sent, send_calls)
     }
 
     fn _getopt<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -557,6 +570,17 @@ impl Stream {
         ops::accept(slf.as_super(), expires)
     }
 
+    #[pyo3(signature = (file, offset, count=None, expires=None))]
+    fn _sendfile<'py>(
+        slf: &Bound<'py, Self>,
+        file: i64,
+        offset: u64,
+        count: Option<usize>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ops::send_file(slf.as_super(), file, offset, count, expires)
+    }
+
     fn _listen(slf: &Bound<'_, Self>, backlog: i32) -> PyResult<()> {
         let this = slf.as_super().get();
         this.call(slf.py(), "listen", |socket| socket.listen(backlog))?;
@@ -579,6 +603,100 @@ impl Stream {
             }
         };
         slf.as_super().get().call(slf.py(), "shutdown", |socket| socket.shutdown(how))
+    }
+}
+
+/// The Rust half of datagram and raw sockets.
+#[pyclass(frozen, subclass, extends = Socket, module = "sock._sock")]
+pub struct Datagram;
+
+#[pymethods]
+impl Datagram {
+    #[new]
+    fn new(new: &NewSocket) -> PyResult<PyClassInitializer<Self>> {
+        Ok(PyClassInitializer::from(Socket::new(new)?).add_subclass(Datagram))
+    }
+
+    /// Receives the next datagram into a writable buffer, at most `maxlen` bytes, and returns how many came. With a
+    /// `host`, and a `port` unless any will do, the next one from that address; others are dropped meanwhile.
+    ///
+    /// `recv(n)` with a number returns up to `n` bytes as `bytes`. One that does not fit is a `message_too_long` on
+    /// every OS: what did fit is in the buffer, or in the error's `data`, and counted in its `received`. recvfrom(2).
+    #[pyo3(
+        signature = (buf, maxlen=None, host=None, port=None, *, expires=None),
+        text_signature = "($self, buf, maxlen=None, host=None, port=0, *, expires=None)"
+    )]
+    fn recv<'py>(
+        slf: &Bound<'py, Self>,
+        buf: &Bound<'py, PyAny>,
+        maxlen: Option<&Bound<'py, PyAny>>,
+        host: Option<&Bound<'py, PyAny>>,
+        port: Option<&Bound<'py, PyAny>>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let socket = slf.as_super();
+        match datagrams::peer(socket.get(), host, port)? {
+            Peer::Any => datagrams::recv_from(socket, buf, maxlen, false, None, expires),
+            Peer::Address(only) => datagrams::recv_from(socket, buf, maxlen, false, Some(only.get()), expires),
+            Peer::Name => slf.call_method1("_recv_by_name", (buf, maxlen, host, port, expires)),
+        }
+    }
+
+    /// As `recv`, and tells the sender: (how many bytes, or the bytes; its `SockAddr`), which goes back into `send`.
+    #[pyo3(signature = (buf, maxlen=None, *, expires=None))]
+    fn recvfrom<'py>(
+        slf: &Bound<'py, Self>,
+        buf: &Bound<'py, PyAny>,
+        maxlen: Option<&Bound<'py, PyAny>>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        datagrams::recv_from(slf.as_super(), buf, maxlen, true, None, expires)
+    }
+
+    /// Sends a datagram, of a buffer or of its first `maxlen` bytes, to an address, or to the connected one; returns its
+    /// length. An empty one is a datagram too. A `SockAddr` is taken as it is, names are looked up. sendto(2).
+    #[pyo3(
+        signature = (data, maxlen=None, host=None, port=None, *, expires=None),
+        text_signature = "($self, data, maxlen=None, host=None, port=0, *, expires=None)"
+    )]
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        maxlen: Option<&Bound<'py, PyAny>>,
+        host: Option<&Bound<'py, PyAny>>,
+        port: Option<&Bound<'py, PyAny>>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let socket = slf.as_super();
+        match datagrams::peer(socket.get(), host, port)? {
+            Peer::Any => datagrams::send_to(socket, data, maxlen, None, expires),
+            Peer::Address(to) => datagrams::send_to(socket, data, maxlen, Some(to), expires),
+            Peer::Name => slf.call_method1("_send_by_name", (data, maxlen, host, port, expires)),
+        }
+    }
+
+    /// Receives datagrams, one at least and at most one into each buffer, in as few system calls as the OS allows:
+    /// a list of (length, sender's `SockAddr`). If some do not fit, raises `message_too_long`, with the whole list in the
+    /// error's `datagrams`. recvmmsg(2).
+    #[pyo3(signature = (bufs, *, expires=None))]
+    fn recvmany<'py>(
+        slf: &Bound<'py, Self>,
+        bufs: &Bound<'py, PyAny>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        datagrams::recv_many(slf.as_super(), bufs, expires)
+    }
+
+    /// Sends datagrams, given as (data, address) pairs, in as few system calls as the OS allows, and returns how many.
+    /// The address is a `SockAddr`, or None for the connected one. How many went before an error is in its `sent`.
+    /// sendmmsg(2).
+    #[pyo3(signature = (items, *, expires=None))]
+    fn sendmany<'py>(
+        slf: &Bound<'py, Self>,
+        items: &Bound<'py, PyAny>,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        datagrams::send_many(slf.as_super(), items, expires)
     }
 }
 

@@ -11,10 +11,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::poller::Poller;
+use super::poller::{Poller, deadline};
 use super::{Handle, Hub};
 use crate::poller::Thread;
-use crate::wait::{Reason, Wait};
+use crate::wait::{NEVER, Reason, Wait};
 
 thread_local! {
     /// The thread that runs on this OS thread. Whoever set it holds a reference until it is set back.
@@ -36,6 +36,8 @@ pub struct Task {
     context: Py<PyAny>,
     /// An owned reference, or null once it has ended. Only the thread's own turn changes it, and its end.
     coro: AtomicPtr<ffi::PyObject>,
+    /// No wait goes beyond this time: what `sock.deadline()` has set.
+    limit: AtomicU64,
     /// Nothing is dropped under this lock.
     resume: parking_lot::Mutex<Resume>,
 }
@@ -69,6 +71,10 @@ impl Task {
 
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     pub fn label(&self, py: Python<'_>) -> Py<PyString> {
@@ -219,6 +225,7 @@ impl Task {
             done: AtomicBool::new(false),
             context,
             coro: AtomicPtr::new(coro.into_ptr()),
+            limit: AtomicU64::new(NEVER),
             resume: parking_lot::Mutex::default(),
         })
     }
@@ -284,6 +291,11 @@ impl Task {
         }
     }
 
+    /// Takes back a cancel that has not come out yet.
+    fn _take_cancelled(&self) -> bool {
+        self.wait.take_cancelled()
+    }
+
     /// Ends the `suspend()`, or the next one, with a value. True: the caller runs the thread, now, as `here` promised;
     /// otherwise it is queued.
     fn _resume(slf: &Bound<'_, Self>, value: Py<PyAny>, here: bool) -> PyResult<bool> {
@@ -305,6 +317,22 @@ impl Task {
             this.hub.push(slf.clone().unbind());
         }
         Ok(runs && here)
+    }
+
+    /// The time, on the poller's clock, that no wait goes beyond.
+    #[getter]
+    fn _limit(&self) -> u64 {
+        self.limit()
+    }
+
+    /// Sets the time, on the poller's clock, that no wait goes beyond; the one before.
+    fn _set_limit(&self, limit: u64) -> u64 {
+        self.limit.swap(limit, Ordering::Relaxed)
+    }
+
+    /// The same with a time of `clock()`, unless there is a nearer one already.
+    fn _nearer_limit(&self, expires: &Bound<'_, PyAny>) -> PyResult<u64> {
+        Ok(self.limit.fetch_min(deadline(Some(expires))?, Ordering::Relaxed))
     }
 
     /// The thread has ended.

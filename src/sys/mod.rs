@@ -14,6 +14,7 @@
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |
 //! | `SignalPipe` | bytes that a signal handler writes wake the poller |
 //! | `is_transient_accept`, `is_not_connected`, `ALREADY_CONNECTED` | what an error number means |
+//! | `is_undelivered`, `undelivered` | an ICMP error of an earlier datagram |
 //! | `poller_fd` | the number behind a registry: epoll, kqueue |
 
 #[cfg(unix)]
@@ -25,3 +26,28 @@ mod windows;
 pub use unix::*;
 #[cfg(windows)]
 pub use windows::*;
+
+/// A datagram that came.
+#[derive(Debug)]
+pub struct Datagram {
+    /// What there is of it.
+    pub len: usize,
+    /// It was longer than the room for it.
+    pub truncated: bool,
+    /// Its sender: `None` if that was not asked for, or is of a family that this library does not name.
+    pub from: Option<crate::address::Address>,
+}
+
+/// Makes a call for each item, until one fails. Only where the first one does is it an error.
+#[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
+fn one_by_one<I, R>(items: &[I], call: impl Fn(&I) -> std::io::Result<R>) -> std::io::Result<Vec<R>> {
+    let mut results = Vec::new();
+    for item in items {
+        match call(item) {
+            Ok(result) => results.push(result),
+            Err(error) if results.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(results)
+}

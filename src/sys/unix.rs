@@ -2,16 +2,19 @@
 
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, TcpKeepalive, Type};
 
+use super::Datagram;
+use crate::address::Address;
 use crate::options::Access;
 
 pub type RawDescriptor = RawFd;
@@ -152,6 +155,53 @@ pub fn poller_fd(registry: &Registry) -> i64 {
     i64::from(registry.as_raw_fd())
 }
 
+/// Datagrams for one system call, at most.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const BATCH: usize = 1024;
+
+/// A message of one part, with room for an address at `name`, or none.
+fn message(part: *mut libc::iovec, name: *mut SockAddrStorage) -> libc::msghdr {
+    // SAFETY: all zeroes is a value of this plain structure: nothing in it.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = name.cast();
+    header.msg_namelen = if name.is_null() { 0 } else { size_of::<SockAddrStorage>() as libc::socklen_t };
+    header.msg_iov = part;
+    header.msg_iovlen = 1;
+    header
+}
+
+/// What came with a message.
+///
+/// # Safety
+/// The kernel has filled the header and what it points to.
+unsafe fn datagram(len: usize, header: &libc::msghdr) -> Datagram {
+    let name = header.msg_name.cast::<SockAddrStorage>();
+    // SAFETY: as the caller promises.
+    let from = if name.is_null() { None } else { unsafe { address(name, header.msg_namelen) } };
+    Datagram { len, truncated: header.msg_flags & libc::MSG_TRUNC != 0, from }
+}
+
+/// # Safety
+/// The kernel wrote an address to `name`, `size` bytes of it, and there is room for the largest.
+unsafe fn address(name: *mut SockAddrStorage, size: libc::socklen_t) -> Option<Address> {
+    let size = (size as usize).min(size_of::<SockAddrStorage>());
+    // SAFETY: what the kernel did not write is zeroed before it is read.
+    unsafe {
+        ptr::write_bytes(name.cast::<u8>().add(size), 0, size_of::<SockAddrStorage>() - size);
+        Address::from_os(&SockAddr::new(name.read(), size as libc::socklen_t))
+    }
+}
+
+/// An ICMP message says that an earlier datagram did not arrive.
+pub fn is_undelivered(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECONNREFUSED)
+}
+
+/// What a connected socket makes of that.
+pub fn undelivered(error: io::Error) -> io::Error {
+    error
+}
+
 /// A non-blocking, close-on-exec socket. Its number is -1 once it is closed or taken away; that nobody uses the number
 /// meanwhile is the business of the lease in `socket.rs`.
 #[derive(Debug)]
@@ -243,6 +293,186 @@ impl Descriptor {
         #[cfg(target_vendor = "apple")]
         if error.raw_os_error() == Some(libc::EPROTOTYPE) {
             return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
+        }
+        Err(error)
+    }
+
+    /// The next datagram; its sender only where it is asked for.
+    ///
+    /// # Safety
+    /// `data` is valid for writing `len` bytes.
+    pub unsafe fn recv_from(&self, data: *mut u8, len: usize, sender: bool) -> io::Result<Datagram> {
+        let mut space = MaybeUninit::<SockAddrStorage>::uninit();
+        let name = if sender { space.as_mut_ptr() } else { ptr::null_mut() };
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            // With MSG_TRUNC Linux tells the length that the datagram had.
+            let mut size = size_of::<SockAddrStorage>() as libc::socklen_t;
+            // SAFETY: the address has room for `size` bytes, or is null; `data` is valid, as the caller promises.
+            let got = unsafe {
+                let size = if sender { &raw mut size } else { ptr::null_mut() };
+                libc::recvfrom(self.raw(), data.cast(), len, libc::MSG_TRUNC, name.cast(), size)
+            };
+            if got < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the kernel wrote the address, `size` bytes of it, where there was room for one.
+            let from = if sender { unsafe { address(name, size) } } else { None };
+            Ok(Datagram { len: len.min(got as usize), truncated: got as usize > len, from })
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            let mut part = libc::iovec { iov_base: data.cast(), iov_len: len };
+            let mut header = message(&raw mut part, name);
+            // SAFETY: the header's pointers are valid for the call; `data` is, as the caller promises.
+            let got = unsafe { libc::recvmsg(self.raw(), &raw mut header, 0) };
+            if got < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the kernel has filled the header and what it points to.
+            Ok(unsafe { datagram(got as usize, &header) })
+        }
+    }
+
+    /// Sends a datagram, to `to` or to the address that the socket is connected to.
+    ///
+    /// # Safety
+    /// `data` is valid for reading `len` bytes.
+    pub unsafe fn send_to(&self, data: *const u8, len: usize, to: Option<&SockAddr>) -> io::Result<usize> {
+        let (address, size) = to.map_or((ptr::null(), 0), |to| (to.as_ptr().cast(), to.len()));
+        // SAFETY: as the caller promises; the address is valid for the call.
+        let sent = unsafe { libc::sendto(self.raw(), data.cast(), len, SEND_FLAGS, address, size) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+    }
+
+    /// The datagrams that are there, at most one for each of `rooms`: one system call (Linux), or one for each.
+    ///
+    /// # Safety
+    /// Each room is valid for writing as many bytes as it says.
+    pub unsafe fn recv_many(&self, rooms: &[(*mut u8, usize)]) -> io::Result<Vec<Datagram>> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let count = rooms.len().min(BATCH);
+            let mut spaces: Vec<MaybeUninit<SockAddrStorage>> = Vec::with_capacity(count);
+            spaces.resize_with(count, MaybeUninit::uninit);
+            let mut parts: Vec<_> =
+                rooms[..count].iter().map(|&(data, len)| libc::iovec { iov_base: data.cast(), iov_len: len }).collect();
+            let mut headers: Vec<_> = parts
+                .iter_mut()
+                .zip(&mut spaces)
+                .map(|(part, space)| libc::mmsghdr { msg_hdr: message(part, space.as_mut_ptr()), msg_len: 0 })
+                .collect();
+            // SAFETY: as many headers as are said, whose pointers live as long as the vectors; the rooms are valid, as
+            // the caller promises.
+            let got = unsafe {
+                libc::recvmmsg(self.raw(), headers.as_mut_ptr(), count as _, libc::MSG_DONTWAIT as _, ptr::null_mut())
+            };
+            if got < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the kernel wrote an address for each datagram.
+            Ok(headers[..got as usize]
+                .iter()
+                .map(|one| unsafe { datagram(one.msg_len as usize, &one.msg_hdr) })
+                .collect())
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            // SAFETY: as the caller promises.
+            super::one_by_one(rooms, |&(data, len)| unsafe { self.recv_from(data, len, true) })
+        }
+    }
+
+    /// Sends the first of several datagrams, as many as there is room for; how many went.
+    ///
+    /// # Safety
+    /// Each is valid for reading as many bytes as it says.
+    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<SockAddr>)]) -> io::Result<usize> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let all = &all[..all.len().min(BATCH)];
+            let mut parts: Vec<_> = all
+                .iter()
+                .map(|&(data, len, _)| libc::iovec { iov_base: data.cast_mut().cast(), iov_len: len })
+                .collect();
+            let mut headers: Vec<_> = parts
+                .iter_mut()
+                .zip(all)
+                .map(|(part, (_, _, to))| {
+                    let mut header = message(part, ptr::null_mut());
+                    if let Some(to) = to {
+                        header.msg_name = to.as_ptr().cast_mut().cast();
+                        header.msg_namelen = to.len();
+                    }
+                    libc::mmsghdr { msg_hdr: header, msg_len: 0 }
+                })
+                .collect();
+            // SAFETY: as many headers as are said; the kernel only reads what they point to, which lives until then.
+            let sent = unsafe { libc::sendmmsg(self.raw(), headers.as_mut_ptr(), headers.len() as _, SEND_FLAGS as _) };
+            if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            // SAFETY: as the caller promises.
+            super::one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) })
+                .map(|sent| sent.len())
+        }
+    }
+
+    /// Sends a part of a file, from `offset`, at most `len` bytes; how many went, 0 at the file's end.
+    pub fn send_file(&self, file: i64, offset: u64, len: usize) -> io::Result<usize> {
+        let file = file as RawFd;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let mut offset = offset as libc::off_t;
+            // SAFETY: `offset` outlives the call.
+            let sent = unsafe { libc::sendfile(self.raw(), file, &raw mut offset, len) };
+            if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+        }
+        #[cfg(target_vendor = "apple")]
+        {
+            let mut moved = len as libc::off_t;
+            // SAFETY: `moved` outlives the call; there are no headers.
+            let failed =
+                unsafe { libc::sendfile(file, self.raw(), offset as libc::off_t, &raw mut moved, ptr::null_mut(), 0) };
+            if failed == 0 || moved > 0 { Ok(moved as usize) } else { Err(io::Error::last_os_error()) }
+        }
+        #[cfg(any(target_os = "freebsd", target_os = "dragonfly"))]
+        {
+            let mut moved: libc::off_t = 0;
+            // SAFETY: `moved` outlives the call; there are no headers.
+            let failed = unsafe {
+                libc::sendfile(file, self.raw(), offset as libc::off_t, len, ptr::null_mut(), &raw mut moved, 0)
+            };
+            if failed == 0 || moved > 0 { Ok(moved as usize) } else { Err(io::Error::last_os_error()) }
+        }
+        #[cfg(not(any(
+            target_os = "linux",
+            target_os = "android",
+            target_vendor = "apple",
+            target_os = "freebsd",
+            target_os = "dragonfly"
+        )))]
+        {
+            let _ = (file, offset, len);
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    /// Forgets the address that a datagram socket is connected to.
+    pub fn disconnect(&self) -> io::Result<()> {
+        // SAFETY: all zeroes is a value of this plain structure; AF_UNSPEC says it all.
+        let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+        nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+        // SAFETY: an address that outlives the call, of the size that is said.
+        if unsafe { libc::connect(self.raw(), &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t) } == 0
+        {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // The BSDs do it, and complain about the family.
+        if cfg!(not(target_os = "linux")) && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EINVAL)) {
+            return Ok(());
         }
         Err(error)
     }

@@ -12,9 +12,11 @@ use std::time::Instant;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use parking_lot::RwLock;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use windows_sys::Win32::Networking::WinSock as ws;
 
+use super::Datagram;
+use crate::address::{Address, Family};
 use crate::options::Access;
 
 pub type RawDescriptor = RawSocket;
@@ -123,6 +125,16 @@ pub fn is_not_connected(error: &io::Error) -> bool {
 pub fn poller_fd(_registry: &Registry) -> i64 {
     // mio keeps the IOCP's handle to itself.
     -1
+}
+
+/// An ICMP message says that an earlier datagram did not arrive: Winsock tells even a socket that is not connected.
+pub fn is_undelivered(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(ws::WSAECONNRESET | ws::WSAENETRESET))
+}
+
+/// What a connected socket makes of that: what other systems call it.
+pub fn undelivered(_error: io::Error) -> io::Error {
+    io::Error::from_raw_os_error(ws::WSAECONNREFUSED)
 }
 
 /// A non-blocking, not inherited socket.
@@ -243,6 +255,78 @@ impl Descriptor {
             let sent = unsafe { ws::send(socket.as_raw_socket() as ws::SOCKET, data, len, 0) };
             if sent < 0 { Err(last_error()) } else { Ok(sent as usize) }
         })
+    }
+
+    /// The next datagram; its sender only where it is asked for.
+    ///
+    /// # Safety
+    /// `data` is valid for writing `len` bytes.
+    pub unsafe fn recv_from(&self, data: *mut u8, len: usize, _sender: bool) -> io::Result<Datagram> {
+        let room = len.min(i32::MAX as usize) as i32;
+        self.attempt(|socket| {
+            let mut storage = SockAddrStorage::zeroed();
+            let mut size = size_of::<SockAddrStorage>() as i32;
+            // SAFETY: as the caller promises; the address has room for `size` bytes.
+            let got = unsafe {
+                let place = (&raw mut storage).cast();
+                ws::recvfrom(socket.as_raw_socket() as ws::SOCKET, data, room, 0, place, &raw mut size)
+            };
+            let (len, truncated) = match got {
+                ws::SOCKET_ERROR => match last_error() {
+                    error if error.raw_os_error() == Some(ws::WSAEMSGSIZE) => (len, true),
+                    error => return Err(error),
+                },
+                got => (got as usize, false),
+            };
+            // SAFETY: Winsock wrote the address, `size` bytes of it.
+            let from = Address::from_os(&unsafe { SockAddr::new(storage, size) });
+            Ok(Datagram { len, truncated, from })
+        })
+    }
+
+    /// Sends a datagram, to `to` or to the address that the socket is connected to.
+    ///
+    /// # Safety
+    /// `data` is valid for reading `len` bytes.
+    pub unsafe fn send_to(&self, data: *const u8, len: usize, to: Option<&SockAddr>) -> io::Result<usize> {
+        let len = i32::try_from(len).map_err(|_| io::Error::from_raw_os_error(ws::WSAEMSGSIZE))?;
+        let (address, size) = to.map_or((std::ptr::null(), 0), |to| (to.as_ptr().cast(), to.len()));
+        self.attempt(|socket| {
+            // SAFETY: as the caller promises; the address is valid for the call.
+            let sent = unsafe { ws::sendto(socket.as_raw_socket() as ws::SOCKET, data, len, 0, address, size) };
+            if sent < 0 { Err(last_error()) } else { Ok(sent as usize) }
+        })
+    }
+
+    /// The datagrams that are there, at most one for each of `rooms`.
+    ///
+    /// # Safety
+    /// Each room is valid for writing as many bytes as it says.
+    pub unsafe fn recv_many(&self, rooms: &[(*mut u8, usize)]) -> io::Result<Vec<Datagram>> {
+        // SAFETY: as the caller promises.
+        super::one_by_one(rooms, |&(data, len)| unsafe { self.recv_from(data, len, true) })
+    }
+
+    /// Sends the first of several datagrams, as many as there is room for; how many went.
+    ///
+    /// # Safety
+    /// Each is valid for reading as many bytes as it says.
+    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<SockAddr>)]) -> io::Result<usize> {
+        // SAFETY: as the caller promises.
+        super::one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) })
+            .map(|sent| sent.len())
+    }
+
+    /// Not here: `TransmitFile` waits where the other calls would block. Python reads and sends instead.
+    pub fn send_file(&self, _file: i64, _offset: u64, _len: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Forgets the address that a datagram socket is connected to.
+    pub fn disconnect(&self) -> io::Result<()> {
+        let domain = self.with(Socket::local_addr)?.domain();
+        let nowhere = Family::from_domain(domain).map(Address::any).ok_or(io::ErrorKind::Unsupported)?.to_os()?;
+        self.with(|socket| socket.connect(&nowhere))
     }
 
     /// One connection from the queue, non-blocking and not inherited, and its peer.

@@ -1,0 +1,91 @@
+"""Looking in: what each thread waits for, and where it is. Takes no lock while it looks, or formats."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from . import _scheduler, _sock
+from ._scheduler import Thread
+
+if TYPE_CHECKING:
+    import traceback
+
+#: On the poller's clock: no deadline.
+_NEVER = 2**64 - 1
+
+
+def awaits(thread: Thread) -> Iterator[Any]:
+    """The thread's coroutine, what that awaits, and so on, to the operation that waits."""
+    each: Any = thread._coro
+    while each is not None:
+        yield each
+        for name in ('cr_await', 'ag_await', 'gi_yieldfrom'):
+            if hasattr(each, name):
+                each = getattr(each, name)
+                break
+        else:
+            if isinstance(each, _sock.Operation):
+                return
+            # The inside of an async generator's step, and of a coroutine's `__await__`: only the collector tells.
+            inside = gc.get_referents(each)
+            each = next((one for one in inside if isinstance(one, (AsyncGenerator, Coroutine))), None)
+
+
+def waiting(thread: Thread) -> tuple[str | None, bool]:
+    """What it waits for, or None; and whether a socket or a deadline may end that."""
+    *_, last = (None, *awaits(thread))
+    if not isinstance(last, _sock.Operation) or (what := _sock.waits_for(last)) is None:
+        return None, True
+    text, ends = what
+    return text, ends or thread._limit != _NEVER
+
+
+def stack(thread: Thread) -> traceback.StackSummary:
+    """The frames of a thread, the outermost first."""
+    import traceback
+
+    frames = []
+    for each in awaits(thread):
+        for name in ('cr_frame', 'ag_frame', 'gi_frame'):
+            if (frame := getattr(each, name, None)) is not None:
+                frames.append((frame, frame.f_lineno))
+    if frames:
+        # One that runs has called what no coroutine awaits.
+        for newest in sys._current_frames().values():
+            if (called := _down_to(frames[0][0], newest)) is not None:
+                frames = called
+                break
+    return traceback.StackSummary.extract(iter(frames))
+
+
+def _down_to(outermost: FrameType, newest: FrameType) -> list[tuple[FrameType, int]] | None:
+    """The frames of an OS thread from ``outermost`` to its newest one; None if that is none of its frames."""
+    found = []
+    frame: FrameType | None = newest
+    while frame is not None:
+        found.append((frame, frame.f_lineno))
+        if frame is outermost:
+            return found[::-1]
+        frame = frame.f_back
+    return None
+
+
+def dump(file: TextIO | None = None) -> None:
+    """Prints the live threads of all pollers to ``file`` (default: stderr): what each waits for, and where."""
+    lines = []
+    for poller in list(_scheduler._all_pollers):
+        found = [(thread, *waiting(thread)) for thread in _scheduler.threads(poller)]
+        if not found:
+            continue
+        idle = sum(what is not None for _, what, _ in found)
+        lines.append(f'{len(found)} threads of {poller!r}: {idle} wait, {len(found) - idle} run or are ready')
+        if idle == len(found) and not any(ends for _, _, ends in found):
+            lines.append('  no socket and no deadline will wake any of them: only another OS thread or a signal may')
+        for thread, what, _ in found:
+            lines.append(f'  thread {thread.name!r} {"runs, or is ready to" if what is None else "waits: " + what}')
+            lines += ['  ' + line for entry in stack(thread).format() for line in entry.rstrip().splitlines()]
+    print('\n'.join(lines or ['no threads']), file=sys.stderr if file is None else file)
