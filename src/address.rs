@@ -7,7 +7,7 @@ use std::path::Path;
 
 use socket2::{Domain, SockAddr};
 
-/// The address family, by the manual's names.
+/// The address family, by the manual's names. `ALL` has them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     Inet,

@@ -14,7 +14,7 @@ use socket2::{Protocol, Socket, Type};
 use crate::address::{Address, Family};
 use crate::poller::{Hub, Thread, seize};
 use crate::readiness::Readiness;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Exclusive, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Exclusive, Mutex, Ordering};
 use crate::sys::{self, Descriptor};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
@@ -72,7 +72,9 @@ pub struct Source<T> {
     /// Reads may stop at a mark within the data (urgent data kept inline): a short read does not mean drained.
     marks: AtomicBool,
     pub kind: Type,
-    pub family: Family,
+    family: AtomicU8,
+    /// The family is not settled: the first connection, or the first bind, does that.
+    any_family: AtomicBool,
     pub protocol: Option<Protocol>,
     /// Of a stream, once it is connected; a datagram socket may connect anew.
     pub peer: OnceLock<Address>,
@@ -112,13 +114,26 @@ impl<T: Thread> Source<T> {
             registration: Mutex::new(None),
             marks: AtomicBool::new(false),
             kind,
-            family,
+            family: AtomicU8::new(family as u8),
+            any_family: AtomicBool::new(false),
             protocol,
             peer: OnceLock::new(),
             local: OnceLock::new(),
             received: Counter::default(),
             sent: Counter::default(),
         }
+    }
+
+    pub fn family(&self) -> Family {
+        Family::ALL[usize::from(self.family.load(Ordering::Relaxed))]
+    }
+
+    pub fn is_any_family(&self) -> bool {
+        self.any_family.load(Ordering::Relaxed)
+    }
+
+    pub fn set_any_family(&self, any: bool) {
+        self.any_family.store(any, Ordering::Relaxed);
     }
 
     pub fn set_peer(&self, address: &Address) {
@@ -236,16 +251,36 @@ impl<T: Thread> Source<T> {
         let Some(lease) = self.lease() else {
             return Ok(());
         };
-        let fresh = Descriptor::make(self.family.domain(), self.kind, self.protocol)?;
-        if self.kind == Type::STREAM && self.family != Family::Unix {
+        let family = self.family();
+        let fresh = Descriptor::make(family.domain(), self.kind, self.protocol)?;
+        if self.kind == Type::STREAM && family != Family::Unix {
             fresh.set_tcp_nodelay(true)?;
         }
         let bound = lease.with(Socket::local_addr)?;
-        if Address::from_os(&bound).is_some_and(|address| address != Address::any(self.family)) {
+        if Address::from_os(&bound).is_some_and(|address| address != Address::any(family)) {
             fresh.bind(&bound)?;
         }
         self.deregister(&lease);
         lease.replace(&fresh)
+    }
+
+    /// Takes another one's OS socket in place of this one's, and with it its family. `false`: this one is closed, or has
+    /// its family already. The other one is closed in any case.
+    pub fn become_other(&self, other: &Self, stale: &mut Vec<T>) -> io::Result<bool> {
+        let taken = other.end(stale).and_then(|lease| lease.take());
+        let (Some(lease), Some(taken)) = (self.lease(), taken) else {
+            return Ok(false);
+        };
+        if !self.any_family.swap(false, Ordering::AcqRel) {
+            return Ok(false);
+        }
+        self.deregister(&lease);
+        lease.replace(&taken)?;
+        self.family.store(other.family.load(Ordering::Relaxed), Ordering::Relaxed);
+        if let Some(peer) = other.peer.get() {
+            self.set_peer(peer);
+        }
+        Ok(true)
     }
 }
 

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from . import _addrinfo, _errors, _sock, _workers
+from . import _addrinfo, _errors, _eyeballs, _sock, _workers
 from ._addrinfo import Host
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Socket(_sock.Socket):
         return address
 
     def _check_family(self, address: _sock.SockAddr) -> None:
+        if self.family is None and address.family != 'unix':
+            return
         if address.family != self.family:
             raise ValueError(f'{address} is an {address.family} address, and the socket is of family {self.family}')
 
@@ -153,7 +155,44 @@ class Socket(_sock.Socket):
 class TCP(Socket, _sock.Stream):
     """A stream socket: TCP, or unix. Made by ``sock.tcp()`` and ``accept()``."""
 
-    __slots__ = ()
+    __slots__ = ('_set',)
+
+    #: Options that were set while the family was open: the socket that comes to be gets them too.
+    _set: dict[str, Any]
+
+    def setopt(self, name: str, value: Any) -> None:
+        super().setopt(name, value)
+        if self.family is None:
+            self._set = {**getattr(self, '_set', {}), name: value}
+
+    setopt.__doc__ = Socket.setopt.__doc__
+
+    async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
+        if self.family is not None:
+            return await super().connect(host, port, expires=expires)
+        addresses = (await self._look_up(host, port, expires)).addrs()
+        for address in addresses:
+            self._check_family(address)
+        await _eyeballs.Race(self, addresses, self._candidate).run(expires)
+        return None
+
+    connect.__doc__ = Socket.connect.__doc__
+
+    def _one_address(self, host: Host, port: int | str, flags: str | Iterable[str]) -> _sock.SockAddr:
+        if self.family is not None:
+            return super()._one_address(host, port, flags)
+        address = _addrinfo.addr(host, port, self.type, 'inet6' if host == '*' else None, None, flags).addr
+        self._check_family(address)
+        if address.family == 'inet':
+            self._become(self._candidate('inet'))
+        return address
+
+    def _candidate(self, family: str) -> TCP:
+        made = TCP(_sock.open('tcp', family, self._protocol or None))
+        for name, value in getattr(self, '_set', {}).items():
+            if not name.startswith('ip_' if family == 'inet6' else 'ipv6_'):
+                made.setopt(name, value)
+        return made
 
     def listen(
         self, host: Host = '*', port: int | str = 0, *, backlog: int | None = None, flags: str | Iterable[str] = ()
@@ -265,10 +304,24 @@ _sock.own_methods(TCP)
 _sock.own_methods(UDP)
 
 
-def tcp(family: str = 'inet', protocol: str | None = None) -> TCP:
-    """A new TCP socket; ``family`` is 'inet', 'inet6' or 'unix'."""
-    _addrinfo.check_family(family)
-    return TCP(_sock.open('tcp', family, _addrinfo.protocol_number(protocol)))
+def tcp(family: str | None = 'inet', protocol: str | None = None) -> TCP:
+    """A new TCP socket; ``family`` is 'inet', 'inet6', 'unix', or None for either of the first two.
+
+    Of no family, it connects to whatever addresses a name has, trying both families in turn, nearly at once (RFC 8305);
+    bound or listening, it takes IPv6 and IPv4, whose addresses then look like '::ffff:1.2.3.4'.
+    """
+    number = _addrinfo.protocol_number(protocol)
+    if family is not None:
+        _addrinfo.check_family(family)
+        return TCP(_sock.open('tcp', family, number))
+    try:
+        either = TCP(_sock.open('tcp', 'inet6', number))
+    except _errors.NotSupported:
+        # A host without IPv6.
+        return TCP(_sock.open('tcp', 'inet', number))
+    either.setopt('ipv6_v6only', False)
+    either._set_any_family()
+    return either
 
 
 def udp(family: str = 'inet', protocol: str | None = None) -> UDP:

@@ -78,6 +78,8 @@ enum What {
     Connect(Box<Connect>),
     Readable,
     Writable,
+    /// In the place of a writer, until somebody says that it is over.
+    Hold,
     Sleep,
     /// Until `Wait.wake`.
     Wait,
@@ -109,7 +111,7 @@ impl What {
             What::SendMany(_) => "sendmany",
             What::SendFile(_) => "sendfile",
             What::Accept => "accept",
-            What::Connect(_) => "connect",
+            What::Connect(_) | What::Hold => "connect",
             What::Readable => "readable",
             What::Writable => "writable",
             What::Sleep => "sleep",
@@ -134,7 +136,8 @@ impl What {
             | What::SendMany(_)
             | What::SendFile(_)
             | What::Connect(_)
-            | What::Writable => Some(Direction::Write),
+            | What::Writable
+            | What::Hold => Some(Direction::Write),
             What::Sleep | What::Wait | What::Suspend => None,
         }
     }
@@ -645,6 +648,10 @@ impl Op {
             What::Readable | What::Writable => lease
                 .is_ready(direction == Direction::Write)
                 .map(|ready| if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock }),
+            What::Hold => {
+                source.write.would_block(seen);
+                Ok(if seen.is_ready() { Attempt::Done(py.None()) } else { Attempt::WouldBlock })
+            }
             What::Sleep | What::Wait | What::Suspend => Ok(Attempt::WouldBlock),
         };
         result.or_else(|failed| self.failed(py, &failed))
@@ -1070,6 +1077,10 @@ pub fn ready<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let what = if direction == Direction::Read { What::Readable } else { What::Writable };
     Ok(Making::on_socket(socket, what, expires)?.made())
+}
+
+pub fn hold<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(Making::on_socket(socket, What::Hold, expires)?.made())
 }
 
 /// Awaits a time of `clock()`; infinity and None: until it is cancelled.

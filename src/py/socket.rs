@@ -38,7 +38,7 @@ impl NewSocket {
 
     pub fn accepted(listener: &Source, socket: socket2::Socket, peer: &socket2::SockAddr, lease: &Descriptor) -> Self {
         // Both may fail only on a connection that is gone already: the first recv says so.
-        if listener.family != Family::Unix {
+        if listener.family() != Family::Unix {
             let _ = socket.set_tcp_nodelay(true);
         }
         let bound = listener.local.get().cloned().or_else(|| {
@@ -50,7 +50,7 @@ impl NewSocket {
             .filter(|address| !address.is_wildcard())
             .or_else(|| socket.local_addr().ok().as_ref().and_then(Address::from_os));
         let peer = Address::from_os(peer);
-        let source = Source::new(socket, listener.kind, listener.family, listener.protocol);
+        let source = Source::new(socket, listener.kind, listener.family(), listener.protocol);
         if let (Some(local), Some(peer)) = (&local, &peer) {
             let _ = source.local.set(local.clone());
             let _ = source.peer.set(peer.clone());
@@ -173,7 +173,7 @@ impl Socket {
     fn peer(&self) -> Option<Address> {
         self.source.peer.get().cloned().or_else(|| {
             let address = self.source.lease()?.with(socket2::Socket::peer_addr).ok()?;
-            let address = Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family));
+            let address = Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family()));
             self.source.set_peer(&address);
             Some(address)
         })
@@ -290,10 +290,37 @@ impl Socket {
         self.kind_name()
     }
 
-    /// 'inet', 'inet6' or 'unix'.
+    /// 'inet', 'inet6' or 'unix'; None while it may still become one of the first two.
     #[getter]
-    fn family(&self) -> &'static str {
-        self.source.family.name()
+    fn family(&self) -> Option<&'static str> {
+        (!self.source.is_any_family()).then(|| self.source.family().name())
+    }
+
+    /// Leaves it to the first connection whether it is 'inet' or 'inet6'.
+    fn _set_any_family(&self) {
+        self.source.set_any_family(true);
+    }
+
+    /// Takes the OS socket of another one, which ends closed. False: this one was closed meanwhile.
+    fn _become(&self, py: Python<'_>, other: &Bound<'_, Socket>) -> PyResult<bool> {
+        let other = other.get();
+        other.note_closer(Closer::Reason("another socket has taken its place"));
+        let mut stale = Vec::new();
+        let became = self.source.become_other(&other.source, &mut stale);
+        became.map_err(|failed| error::os(py, &failed, &other.describe("connect"), Moved::default()))
+    }
+
+    /// Waits in the place of a writer until `_nudge`, or an event, and no longer than the socket is open.
+    #[pyo3(signature = (expires=None))]
+    fn _hold<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        ops::hold(slf, expires)
+    }
+
+    fn _nudge(&self) {
+        if let Some(waiter) = self.source.write.event(false) {
+            let mut stale = Vec::new();
+            super::Hub::wake(waiter.thread, waiter.epoch, &mut stale);
+        }
     }
 
     #[getter]
@@ -350,12 +377,13 @@ impl Socket {
         let lease = self.lease(py, "bind")?;
         let bound = address.0.to_os().and_then(|os| {
             lease.with(|socket| {
-                if self.source.family != Family::Unix {
+                if self.source.family() != Family::Unix {
                     if listens { sys::listen_options(socket)? } else { sys::bind_options(socket)? }
                 }
                 socket.bind(&os)
             })
         });
+        self.source.set_any_family(self.source.is_any_family() && bound.is_err());
         bound.map_err(|failed| error::os(py, &failed, &what, Moved::default()))
     }
 

@@ -228,7 +228,7 @@ impl Op {
 }
 
 fn check_family(socket: &Socket, address: &Address) -> PyResult<()> {
-    let family = socket.source().family;
+    let family = socket.source().family();
     if address.family() == family {
         return Ok(());
     }
