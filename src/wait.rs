@@ -93,6 +93,11 @@ impl Wait {
         self.cancelled.load(Ordering::Relaxed) && self.cancelled.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether it waits, and nothing has ended that yet.
+    pub fn is_waiting(&self) -> bool {
+        self.state.lock().phase == Phase::Waiting
+    }
+
     /// Counts one more operation of this turn; `false` once the budget is used up.
     pub fn spend(&self) -> bool {
         let left = self.budget.load(Ordering::Relaxed);

@@ -31,8 +31,9 @@ def open_descriptors():
 
 
 def os_threads():
-    # Look-ups run in worker threads that live on for a while.
-    return {thread for thread in threading.enumerate() if not thread.name.startswith('sock resolver')}
+    # Look-ups and offloaded calls run in worker threads that live on for a while.
+    workers = ('sock resolver', 'sock offload')
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(workers)}
 
 
 @pytest.fixture(autouse=True)

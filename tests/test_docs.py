@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import sock
-from sock import _addrinfo, _errors, _scheduler, _sockets
+from sock import _addrinfo, _errors, _scheduler, _sockets, _sync, _timers, _workers
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize('module', [sock, _addrinfo, _errors, _scheduler, _sockets, sock.SockAddr])
+@pytest.mark.parametrize(
+    'module', [sock, _addrinfo, _errors, _scheduler, _sockets, _sync, _timers, _workers, sock.SockAddr]
+)
 def test_docstring_examples(module):
     finder = doctest.DocTestFinder(exclude_empty=True)
     tests = finder.find(module, module.__name__, module=sock, globs={'sock': sock, **vars(sock), **vars(_errors)})

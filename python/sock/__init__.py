@@ -57,6 +57,9 @@ from ._scheduler import (
 )
 from ._sock import SockAddr
 from ._sockets import TCP, UDP, Raw, fromfd, fromsocket, options, raw, tcp, udp
+from ._sync import Condition, Event, Lock, Queue, Semaphore
+from ._timers import SleepJob, Timer, runafter, runat, runevery, sleep_job
+from ._workers import offload
 
 __version__ = '0.1.0'
 
@@ -72,25 +75,32 @@ __all__ = [
     'Busy',
     'Cancelled',
     'Closed',
+    'Condition',
     'ConnectionAborted',
     'ConnectionRefused',
     'ConnectionReset',
     'Error',
+    'Event',
     'Group',
     'HostNotFound',
     'HostUnreachable',
     'InvalidArgument',
+    'Lock',
     'MessageTooLong',
     'NetworkUnreachable',
     'NoBufferSpace',
     'NotConnected',
     'NotSupported',
     'Poller',
+    'Queue',
     'Raw',
+    'Semaphore',
     'ServiceNotFound',
+    'SleepJob',
     'SockAddr',
     'Thread',
     'Timeout',
+    'Timer',
     'TooManyOpenFiles',
     'addr',
     'clock',
@@ -101,13 +111,18 @@ __all__ = [
     'fromsocket',
     'group',
     'newthread',
+    'offload',
     'options',
     'poll',
     'poller',
     'raw',
     'resolve',
     'run',
+    'runafter',
+    'runat',
+    'runevery',
     'sleep',
+    'sleep_job',
     'sleep_until',
     'start',
     'stop',

@@ -48,8 +48,8 @@ class Race:
         try:
             while not self.won and len(self.errors) < len(self.addresses):
                 await self.socket._hold(expires)
-        except _errors.Timeout as error:
-            error.args = (f'{error.message}; tried {", ".join(map(str, self.addresses))}',)
+        except _errors.Timeout as late:
+            late.args = (f'{late.message}; tried {", ".join(map(str, self.addresses))}',)
             raise
         finally:
             starter.cancel()

@@ -37,6 +37,8 @@ def awaits(thread: Thread) -> Iterator[Any]:
 
 def waiting(thread: Thread) -> tuple[str | None, bool]:
     """What it waits for, or None; and whether a socket or a deadline may end that."""
+    if not thread._waits:
+        return None, True
     *_, last = (None, *awaits(thread))
     if not isinstance(last, _sock.Operation) or (what := _sock.waits_for(last)) is None:
         return None, True

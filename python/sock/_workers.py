@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _sock
+
+T = TypeVar('T')
 
 #: Seconds after which a worker with nothing to do ends.
 _IDLE = 10.0
@@ -27,8 +30,9 @@ class Workers:
 
     def _reset(self) -> None:
         self._jobs: deque[tuple[_sock.Wait, Callable[..., Any], tuple[Any, ...]]] = deque()
-        # Guards what is below and waits for jobs; no job runs under it.
-        self._changed = threading.Condition(threading.Lock())
+        # Guards what is below and waits for jobs; no job runs under it. Reentrant, since a signal handler or the
+        # garbage collector may run user code under it, which may have a job.
+        self._changed = threading.Condition(threading.RLock())
         self._alive = 0
         self._idle = 0
 
@@ -36,22 +40,35 @@ class Workers:
         """Awaits ``func(*args)``. When ``expires`` passes or the thread is cancelled, its late answer is dropped."""
         wait = _sock.Wait(what, expires)
         job = (wait, func, args)
-        with self._changed:
-            self._jobs.append(job)
-            if self._idle >= len(self._jobs):
-                self._changed.notify()
-            elif self._alive < self.limit:
-                self._alive += 1
-                threading.Thread(target=self._work, name=f'sock {self.name}', daemon=True).start()
         try:
+            with self._changed:
+                self._jobs.append(job)
+                if self._idle >= len(self._jobs):
+                    self._changed.notify()
+                elif self._alive < self.limit:
+                    self._hire()
             result, failed = await wait
         except BaseException:
             with self._changed, contextlib.suppress(ValueError):
                 self._jobs.remove(job)
             raise
-        if failed is not None:
+        if failed is None:
+            return result
+        try:
             raise failed
-        return result
+        finally:
+            # Its traceback has this frame.
+            del failed
+
+    def _hire(self) -> None:
+        self._alive += 1
+        try:
+            threading.Thread(target=self._work, name=f'sock {self.name}', daemon=True).start()
+        except BaseException:
+            self._alive -= 1
+            # Those there are will come to it; without any, nobody would.
+            if not self._alive:
+                raise
 
     def _work(self) -> None:
         while True:
@@ -83,3 +100,43 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+#: For ``offload``, whose calls wait for disks and other libraries rather than compute.
+_offload = Workers(min(32, (os.cpu_count() or 1) + 4), 'offload')
+
+#: CO_COROUTINE and CO_ASYNC_GENERATOR (without importing inspect).
+_ASYNC_CODE = 0x80 | 0x200
+
+
+def _is_async(func: Any) -> bool:
+    func = getattr(func, 'func', func)  # of a functools.partial
+    for each in (func, getattr(type(func), '__call__', None)):  # noqa: B004, which asks whether it is callable
+        if (code := getattr(each, '__code__', None)) is not None:
+            return bool(code.co_flags & _ASYNC_CODE)
+    return False
+
+
+async def offload(func: Callable[..., T], *args: Any, expires: float | None = None) -> T:
+    """Awaits ``func(*args)``, a plain function that blocks or computes, in a worker OS thread.
+
+    It runs in a copy of the caller's contextvars context; its result or its exception comes back. When the thread is
+    cancelled, or ``expires``, a ``clock()`` value, passes (``Timeout``), a call that runs cannot be stopped: it goes
+    on, and its answer is dropped. One that has not begun never will.
+
+    At most ``min(32, number of CPUs + 4)`` calls run at once, the others wait for their turn; the workers of this
+    process can be changed: ``sock._workers._offload.limit = 100``.
+
+    >>> run(offload, sum, [1, 2, 3])
+    6
+    """
+    if not callable(func):
+        raise TypeError(f'offload takes a function and its arguments, not {type(func).__name__}')
+    if _is_async(func):
+        raise TypeError(f'offload takes a plain function; {func!r} is async: await it directly')
+    if _sock.current() is None:
+        raise RuntimeError('offload works only inside a sock thread: start one with sock.newthread() or sock.run()')
+    name = getattr(func, '__qualname__', type(func).__name__)
+    context = contextvars.copy_context()
+    result: T = await _offload.run(context.run, func, *args, what=f'offload {name}', expires=expires)
+    return result

@@ -396,10 +396,11 @@ impl Op {
                 }
                 let result = if task.get().wait().take_cancelled() {
                     fail(error::cancelled(py))
+                } else if self.is_late(task.get()) {
+                    fail(self.timeout(py))
                 } else {
-                    let expired = self.until(task.get()) <= task.get().hub().now();
                     // Only operations that have a direction pause.
-                    self.attempts(py, &task, self.what.direction().unwrap_or(Direction::Read), expired)
+                    self.attempts(py, &task, self.what.direction().unwrap_or(Direction::Read), false)
                 };
                 self.release_unless_pending(&result);
                 result
@@ -421,6 +422,10 @@ impl Op {
     /// When it is too late: its own deadline, or the nearer one of the thread.
     fn until(&self, task: &Task) -> u64 {
         self.expires.min(task.limit())
+    }
+
+    fn is_late(&self, task: &Task) -> bool {
+        self.until(task) <= task.hub().now()
     }
 
     /// Tries the system call until it is done or would block, then parks.
@@ -462,7 +467,8 @@ impl Op {
                     Attempt::WouldBlock => ready.would_block(seen),
                 }
             }
-            if expired {
+            // Also where an event came first: those of a busy socket may come with each poll.
+            if expired || self.is_late(task.get()) {
                 return fail(self.timeout(py));
             }
             match source.register(task.get().hub()) {
@@ -578,7 +584,8 @@ impl Op {
             }
             _ => String::new(),
         };
-        let passed = sys::now().saturating_sub(self.since) as f64 / 1e9;
+        let since = if self.since == 0 { sys::now() } else { self.since };
+        let passed = sys::now().saturating_sub(since) as f64 / 1e9;
         let what = format!("{}: not done after {passed:.3} s{bytes}; the socket is closed", self.describe(py));
         let error = error::named(py, "timeout", &what, moved);
         self.socket().close_because(py, "its deadline passed");

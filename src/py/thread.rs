@@ -283,6 +283,12 @@ impl Task {
         self.done.load(Ordering::Acquire)
     }
 
+    /// Whether it waits, and nothing has ended that yet.
+    #[getter]
+    fn _waits(&self) -> bool {
+        self.wait.is_waiting()
+    }
+
     /// Ends the current wait, or the next one, with `Cancelled`.
     fn _cancel(slf: &Bound<'_, Self>) {
         let this = slf.get();

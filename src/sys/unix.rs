@@ -461,20 +461,29 @@ impl Descriptor {
 
     /// Forgets the address that a datagram socket is connected to.
     pub fn disconnect(&self) -> io::Result<()> {
+        let before = self.with(Socket::local_addr)?;
         // SAFETY: all zeroes is a value of this plain structure; AF_UNSPEC says it all.
         let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
         nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
         // SAFETY: an address that outlives the call, of the size that is said.
-        if unsafe { libc::connect(self.raw(), &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t) } == 0
+        if unsafe { libc::connect(self.raw(), &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t) } < 0
         {
-            return Ok(());
+            let error = io::Error::last_os_error();
+            // The BSDs do it, and complain about the family.
+            let complains = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EINVAL));
+            if cfg!(any(target_os = "linux", target_os = "android")) || !complains {
+                return Err(error);
+            }
         }
-        let error = io::Error::last_os_error();
-        // The BSDs do it, and complain about the family.
-        if cfg!(not(target_os = "linux")) && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EINVAL)) {
-            return Ok(());
+        // Linux gives up a port that it had chosen itself, and the peer of old would find nobody.
+        let after = self.with(Socket::local_addr)?;
+        match (before.as_socket(), after.as_socket()) {
+            (Some(before), Some(mut after)) if after.port() == 0 && before.port() != 0 => {
+                after.set_port(before.port());
+                self.with(|socket| socket.bind(&after.into()))
+            }
+            _ => Ok(()),
         }
-        Err(error)
     }
 
     /// One connection from the queue, non-blocking and close-on-exec, and its peer.

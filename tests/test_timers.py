@@ -1,0 +1,198 @@
+"""runat, runafter, runevery; sleep_job."""
+
+import itertools
+import threading
+
+import pytest
+import sock
+from support import run
+
+
+def test_runafter_and_runat_call_once_plain_and_async_functions():
+    called = []
+
+    async def later():
+        await sock.sleep(0)
+        called.append('async')
+
+    begin = sock.clock()
+    sock.runafter(0.02, lambda: called.append(('plain', sock.clock() - begin)))
+    sock.runat(begin + 0.01, later)
+    assert sock.start(10), 'a timer keeps start() from returning until it is done'
+    assert called[0] == 'async'
+    name, passed = called[1]
+    assert name == 'plain'
+    assert 0.02 <= passed < 1
+
+
+def test_runat_in_the_past_calls_soon():
+    called = []
+    sock.runat(0, lambda: called.append(1))
+    assert sock.start(5)
+    assert called == [1]
+
+
+def test_runevery_does_not_drift():
+    times = []
+
+    async def main():
+        begin = sock.clock()
+
+        def tick():
+            times.append(sock.clock() - begin)
+            if len(times) == 10:
+                timer.cancel()
+
+        timer = sock.runevery(0.01, tick)
+        while not timer.done:
+            await sock.sleep(0.005)
+
+    run(main)
+    assert len(times) == 10
+    for k, passed in enumerate(times, 1):
+        assert passed >= k * 0.01, 'none is early'
+    # A sum of delays would be a drift: the last one is late by its own delay alone.
+    assert times[-1] < 0.1 + 0.08
+
+
+def test_runevery_leaves_out_what_it_missed():
+    starts = []
+
+    async def main():
+        begin = sock.clock()
+
+        async def slow():
+            starts.append(sock.clock() - begin)
+            await sock.sleep(0.025)
+
+        timer = sock.runevery(0.01, slow)
+        await sock.sleep(0.1)
+        timer.cancel()
+        while not timer.done:
+            await sock.sleep(0.005)
+
+    run(main)
+    assert 2 <= len(starts) <= 4
+    assert all(after - before >= 0.025 for before, after in itertools.pairwise(starts))
+
+
+def test_exception_in_one_timer_stops_neither_it_nor_another(reported):
+    good, bad = [], []
+
+    async def main():
+        def fails():
+            bad.append(1)
+            raise ValueError('in a timer')
+
+        timers = [sock.runevery(0.005, fails), sock.runevery(0.005, lambda: good.append(1))]
+        while len(good) < 3 or len(bad) < 3:
+            await sock.sleep(0.005)
+        for timer in timers:
+            timer.cancel()
+
+    run(main)
+    assert len(reported) == len(bad)
+    assert all(str(exc) == 'in a timer' for _, exc in reported)
+    assert 'runevery' in reported[0][0].name
+
+
+def test_cancel_before_it_is_due_and_inside_itself():
+    called = []
+    timer = sock.runafter(60, lambda: called.append(1))
+    assert not timer.done
+    timer.cancel()
+    timer.cancel()
+    assert sock.start(5)
+    assert timer.done
+    assert called == []
+
+
+def test_cancel_from_another_os_thread():
+    timer = sock.runafter(60, lambda: None)
+    threading.Thread(target=timer.cancel).start()
+    assert sock.start(5)
+
+
+def test_cancel_lets_a_call_that_runs_end():
+    ended = []
+
+    async def main():
+        async def slow():
+            await sock.sleep(0.02)
+            ended.append(1)
+
+        timer = sock.runevery(0.001, slow)
+        await sock.sleep(0.01)
+        timer.cancel()
+        while not timer.done:
+            await sock.sleep(0.005)
+
+    run(main)
+    assert ended == [1]
+
+
+@pytest.mark.parametrize(
+    ('call', 'error'),
+    [
+        (lambda: sock.runevery(0, print), ValueError),
+        (lambda: sock.runevery(-1, print), ValueError),
+        (lambda: sock.runevery(float('nan'), print), ValueError),
+        (lambda: sock.runafter(1, 'x'), TypeError),
+        (lambda: sock.runat('x', print), TypeError),
+        (lambda: sock.runafter(None, print), TypeError),
+    ],
+)
+def test_wrong_arguments_are_refused(call, error):
+    with pytest.raises(error):
+        call()
+
+
+def test_sleep_job_sleeps_and_is_woken():
+    async def main():
+        job = sock.sleep_job()
+        begin = sock.clock()
+        assert await job.sleep(0.01) is None
+        assert sock.clock() - begin >= 0.01
+        assert job.wakeup('nobody') is False
+
+        async def nap():
+            return await job.sleep(60), await job.sleep_until(sock.clock() + 60)
+
+        napper = sock.newthread(nap)
+        assert napper.waiting == 'sleep'
+        assert job.wakeup(1)
+        while napper.waiting is None:
+            await sock.sleep(0)
+        assert job.wakeup(2)
+        assert await napper == (1, 2)
+
+    run(main)
+
+
+def test_sleep_job_is_for_one_sleeper_at_a_time():
+    async def main():
+        job = sock.sleep_job()
+
+        async def nap():
+            await job.sleep(60)
+
+        napper = sock.newthread(nap)
+        with pytest.raises(RuntimeError, match='sleeps in this job already'):
+            await job.sleep(1)
+        napper.cancel()
+        with pytest.raises(sock.Cancelled):
+            await napper
+        assert await job.sleep(0) is None
+
+    run(main)
+
+
+def test_sleep_job_is_woken_from_another_os_thread():
+    async def main():
+        job = sock.sleep_job()
+        waker = threading.Thread(target=lambda: [None for _ in iter(lambda: job.wakeup('up'), True)])
+        waker.start()
+        assert await job.sleep(30) == 'up'
+        waker.join()
+
+    run(main)

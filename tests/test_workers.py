@@ -1,0 +1,87 @@
+"""offload: calls that block, in worker OS threads."""
+
+import contextvars
+import threading
+import time
+
+import pytest
+import sock
+from support import run
+
+
+def test_offload_gives_the_result_while_others_run():
+    async def main():
+        turns = 0
+
+        async def counts():
+            nonlocal turns
+            while True:
+                turns += 1
+                await sock.sleep(0.001)
+
+        counting = sock.newthread(counts)
+        assert await sock.offload(time.sleep, 0.05) is None
+        assert await sock.offload(sum, [1, 2, 3]) == 6
+        assert turns > 3
+        counting.cancel()
+
+    run(main)
+
+
+def test_offload_runs_in_another_os_thread_with_the_callers_context():
+    variable = contextvars.ContextVar('variable')
+
+    async def main():
+        variable.set('here')
+        value, where = await sock.offload(lambda: (variable.get(), threading.current_thread()))
+        assert value == 'here'
+        assert where is not threading.current_thread()
+
+    run(main)
+
+
+def test_offload_raises_what_the_function_raised():
+    async def main():
+        with pytest.raises(ZeroDivisionError):
+            await sock.offload(lambda: 1 / 0)
+
+    run(main)
+
+
+def test_offload_expires_and_is_cancelled_and_its_answer_is_dropped():
+    release = threading.Event()
+
+    async def main():
+        with pytest.raises(sock.Timeout, match='offload'):
+            await sock.offload(release.wait, expires=sock.clock() + 0.01)
+        thread = sock.newthread(sock.offload, release.wait)
+        thread.cancel()
+        with pytest.raises(sock.Cancelled):
+            await thread
+        release.set()
+        assert await sock.offload(lambda: 'works on') == 'works on'
+
+    run(main)
+
+
+def test_offload_of_more_calls_than_workers():
+    async def main():
+        threads = [sock.newthread(sock.offload, lambda i=i: i * i) for i in range(200)]
+        return [await thread for thread in threads]
+
+    assert run(main) == [i * i for i in range(200)]
+
+
+def test_offload_refuses_what_it_cannot_run():
+    async def coroutine():
+        pass
+
+    async def main():
+        with pytest.raises(TypeError, match='await it directly'):
+            await sock.offload(coroutine)
+        with pytest.raises(TypeError, match='takes a function'):
+            await sock.offload(5)
+
+    run(main)
+    with pytest.raises(RuntimeError, match='inside a sock thread'):
+        sock.offload(print).send(None)
