@@ -56,7 +56,7 @@ from ._scheduler import (
     threads,
 )
 from ._sock import SockAddr
-from ._sockets import TCP, UDP, Raw, fromfd, fromsocket, options, raw, tcp, udp
+from ._sockets import TCP, UDP, Raw, Stats, fromfd, fromsocket, options, raw, tcp, udp
 from ._sync import Condition, Event, Lock, Queue, Semaphore
 from ._timers import SleepJob, Timer, runafter, runat, runevery, sleep_job
 from ._workers import offload
@@ -98,6 +98,7 @@ __all__ = [
     'ServiceNotFound',
     'SleepJob',
     'SockAddr',
+    'Stats',
     'Thread',
     'Timeout',
     'Timer',

@@ -516,7 +516,8 @@ impl Op {
     fn begin_wait(&mut self, task: &Task) {
         self.task = task;
         if self.since == 0 {
-            self.since = task.hub().now();
+            // A sleep tells its length by it; elsewhere the time of the last poll will do.
+            self.since = if matches!(self.what, What::Sleep) { sys::now() } else { task.hub().now() };
         }
     }
 

@@ -108,7 +108,7 @@ pub fn open(py: Python<'_>, kind: &str, family: &str, protocol: Option<i32>) -> 
         if socket_type == Type::STREAM && family != Family::Unix {
             socket.set_tcp_nodelay(true)?;
         }
-        if family == Family::Inet6 {
+        if family == Family::Inet6 && socket_type != sys::RAW {
             // The same on every OS and setting; `setopt('ipv6_v6only', False)` before bind makes it dual-stack.
             socket.set_only_v6(true)?;
         }

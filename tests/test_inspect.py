@@ -1,0 +1,153 @@
+"""Looking in: what threads wait for, and where."""
+
+import io
+
+import sock
+from support import run
+
+
+def soon(seconds=10):
+    return sock.clock() + seconds
+
+
+def test_waiting_says_what_for(peer):
+    conn, _ = peer
+    host = f'127.0.0.1:{conn.remote_addr.port}'
+
+    async def main():
+        listener = sock.tcp()
+        udp = sock.udp()
+        lock = sock.Lock('of the house')
+        with listener, udp:
+            listener.listen('127.0.0.1')
+            udp.bind('127.0.0.1')
+            await lock.acquire()
+            sleeper = sock.newthread(_await, sock.sleep(1.5))
+            expected = {
+                f'recv tcp {host}': sock.newthread(_await, conn.recv(10)),
+                f'accept tcp {listener.local_addr}': sock.newthread(_await, listener.accept()),
+                f'recvfrom udp {udp.local_addr}': sock.newthread(_await, udp.recvfrom(10)),
+                'sleep 1.5 s': sleeper,
+                'suspend': sock.newthread(_await, sock.suspend()),
+                f'await thread {sleeper.name}': sock.newthread(_await, sleeper),
+                "acquire of lock 'of the house', held by thread 'test'": sock.newthread(lock.acquire),
+                'wait for an event': sock.newthread(sock.Event().wait),
+            }
+            for what, thread in expected.items():
+                assert thread.waiting == what
+            assert sock.thread().waiting is None
+            for thread in expected.values():
+                thread.cancel()
+                assert thread.waiting is None, 'it is ready to run'
+            for thread in expected.values():
+                try:
+                    await thread
+                except sock.Cancelled:
+                    pass
+                assert thread.waiting is None
+
+    run(main)
+
+
+async def _await(what):
+    await what
+
+
+async def _numbers():
+    await sock.suspend()
+    yield 1
+
+
+async def _outer():
+    async for _ in _numbers():
+        pass
+
+
+def test_stack_says_where_also_inside_async_generators():
+    async def main():
+        thread = sock.newthread(_outer)
+        assert [frame.name for frame in thread.stack()] == ['_outer', '_numbers']
+        assert thread.waiting == 'suspend'
+        assert thread.stack()[-1].line == 'await sock.suspend()'
+        assert [frame.name for frame in sock.thread().stack()][:2] == ['main', 'stack']
+        thread.cancel()
+        try:
+            await thread
+        except sock.Cancelled:
+            pass
+        assert len(thread.stack()) == 0
+
+    run(main)
+
+
+def test_threads_lists_those_that_live():
+    async def main():
+        threads = [sock.newthread(_await, sock.sleep(60)) for _ in range(3)]
+        assert set(sock.threads()) == {*threads, sock.thread()}
+        assert sock.threads(sock.Poller()) == []
+        for thread in threads:
+            thread.cancel()
+
+    run(main)
+
+
+def test_dump_prints_them_all():
+    async def main():
+        thread = sock.newthread(_outer)
+        sleeper = sock.newthread(_await, sock.sleep(60))
+        out = io.StringIO()
+        sock.dump(out)
+        text = out.getvalue()
+        assert '3 threads of' in text
+        assert '2 wait, 1 run' in text
+        assert f'thread {thread.name!r} waits: suspend' in text
+        assert f'thread {sleeper.name!r} waits: sleep 60.0 s' in text or f'{sleeper.name!r} waits: sleep 60 s' in text
+        assert 'in _numbers' in text
+        thread.cancel()
+        sleeper.cancel()
+
+    run(main)
+    out = io.StringIO()
+    sock.dump(out)
+    assert 'no threads' in out.getvalue()
+
+
+def test_dump_says_plainly_that_nothing_will_come():
+    threads = [sock.newthread(_outer), sock.newthread(sock.Event().wait)]
+    out = io.StringIO()
+    sock.dump(out)
+    assert 'no socket and no deadline will wake any of them' in out.getvalue()
+    last = sock.newthread(_await, sock.sleep(60))
+    out = io.StringIO()
+    sock.dump(out)
+    assert 'no socket and no deadline' not in out.getvalue()
+    for thread in [*threads, last]:
+        thread.cancel()
+    assert sock.start(5)
+
+
+def test_dump_during_churn_over_several_os_threads():
+    async def main():
+        async def work():
+            for _ in range(200):
+                await sock.sleep(0)
+
+        threads = [sock.newthread(work) for _ in range(50)]
+        while not all(thread.done for thread in threads):
+            sock.dump(io.StringIO())
+            await sock.sleep(0)
+
+    sock.run(main, threads=3)
+
+
+def test_stats_of_a_stream(peer):
+    conn, other = peer
+
+    async def main():
+        assert conn.stats == (0, 0, 0, 0)
+        await conn.send(b'12345')
+        other.sendall(b'123')
+        await conn.recv(10)
+        assert conn.stats == sock.Stats(bytes_received=3, recv_calls=1, bytes_sent=5, send_calls=1)
+
+    run(main)

@@ -1,0 +1,172 @@
+"""sendfile: regular files by the OS, others by reading; the stdlib's socket is the other side."""
+
+import io
+import os
+import threading
+
+import pytest
+import sock
+from support import LINUX, run
+
+
+@pytest.fixture
+def content():
+    return os.urandom(1 << 20) * 24
+
+
+@pytest.fixture
+def file(tmp_path, content):
+    path = tmp_path / 'content'
+    path.write_bytes(content)
+    with path.open('rb') as f:
+        yield f
+
+
+def receiving(other):
+    """Receives all in an OS thread: a list of what came, once it has ended, and the OS thread."""
+    got = []
+
+    def receive():
+        while data := other.recv(1 << 16):
+            got.append(data)
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    return got, receiver
+
+
+def sends(peer, *args):
+    conn, other = peer
+    got, receiver = receiving(other)
+
+    async def main():
+        with conn:
+            return await conn.sendfile(*args, expires=sock.clock() + 10)
+
+    sent = run(main)
+    receiver.join()
+    data = b''.join(got)
+    assert sent == len(data)
+    return data
+
+
+def test_whole_file(peer, file, content):
+    assert sends(peer, file) == content
+    assert file.tell() == 0, 'the position stays'
+
+
+def test_part_of_a_file(peer, file, content):
+    assert sends(peer, file, 1000, 2_000_000) == content[1000:2_001_000]
+
+
+def test_count_beyond_the_end(peer, file, content):
+    assert sends(peer, file, 20_000_000, 1 << 40) == content[20_000_000:]
+
+
+@pytest.mark.parametrize('args', [(0, 0), (1 << 30,)])
+def test_nothing_to_send(peer, file, args):
+    assert sends(peer, file, *args) == b''
+
+
+def test_file_in_memory(peer, content):
+    assert sends(peer, io.BytesIO(content), 1000, 2_000_000) == content[1000:2_001_000]
+
+
+def test_pipe(peer):
+    read, write = os.pipe()
+    with os.fdopen(read, 'rb') as f:
+        os.write(write, b'through a pipe')
+        os.close(write)
+        assert sends(peer, f) == b'through a pipe'
+
+
+@pytest.mark.skipif(not LINUX, reason='procfs is of Linux')
+def test_file_that_the_os_cannot_map(peer):
+    with open('/proc/self/cmdline', 'rb', buffering=0) as f:
+        expected = f.read()
+    with open('/proc/self/cmdline', 'rb', buffering=0) as f:
+        assert sends(peer, f) == expected
+
+
+def test_file_closed_meanwhile_is_sent_whole(peer, tmp_path, content):
+    conn, other = peer
+    path = tmp_path / 'content'
+    path.write_bytes(content)
+
+    async def main():
+        with conn, path.open('rb') as f:
+            sending = sock.newthread(conn.sendfile, f)
+            assert not sending.done, 'the peer does not read yet'
+            f.close()
+            got, receiver = receiving(other)
+            assert await sending == len(content)
+            conn.close()
+            await sock.offload(receiver.join)
+            assert b''.join(got) == content
+
+    run(main)
+
+
+@pytest.mark.parametrize('kind', ['file', 'memory'])
+def test_expiry_tells_how_much_went(peer, file, content, kind):
+    conn, other = peer
+
+    async def main():
+        with pytest.raises(sock.Timeout, match='send') as caught:
+            await conn.sendfile(file if kind == 'file' else io.BytesIO(content), expires=sock.clock() + 0.1)
+        assert conn.closed
+        return caught.value.sent
+
+    sent = run(main)
+    assert 0 < sent < len(content)
+    got = 0
+    while data := other.recv(1 << 16):
+        got += len(data)
+    assert got == sent
+
+
+def test_closed_here_and_there(peer, file):
+    conn, _ = peer
+
+    async def main():
+        sending = sock.newthread(conn.sendfile, file)
+        conn.close()
+        with pytest.raises(sock.Closed, match='sendfile'):
+            await sending
+
+    run(main)
+
+
+def test_peer_that_resets(peer, file):
+    conn, other = peer
+
+    async def main():
+        sending = sock.newthread(conn.sendfile, file)
+        other.close()
+        with pytest.raises((sock.ConnectionReset, sock.BrokenPipe)) as caught:
+            await sending
+        assert caught.value.sent > 0
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ('make', 'args', 'error'),
+    [
+        (lambda: io.StringIO('text'), (), TypeError),
+        (lambda: '/etc/hostname', (), TypeError),
+        (lambda: io.BytesIO(), (-1,), ValueError),
+        (lambda: io.BytesIO(), (0, -1), ValueError),
+        (lambda: io.BytesIO(), (0.5,), TypeError),
+        (lambda: io.BytesIO(), (0, '5'), TypeError),
+        (lambda: io.BytesIO(), (0, True), TypeError),
+    ],
+)
+def test_wrong_arguments_are_refused(peer, make, args, error):
+    conn, _ = peer
+
+    async def main():
+        with pytest.raises(error):
+            await conn.sendfile(make(), *args)
+
+    run(main)
