@@ -1,97 +1,371 @@
-//! One table of socket options: name -> type, how it is read, how it is set. What only some systems have: `sys::OPTIONS`.
+//! One table of socket options for all supported systems, by the names that they have there, in lower case: what each
+//! is, whether it can be read and set, and its number on each system. `sock.options()` and the page in `docs` come
+//! from it.
 //!
-//! A name that is in [`NAMES`] and not in [`table`] belongs to another OS: `not_supported` here.
+//! Linux' numbers are those of most architectures (asm-generic). `sys` says which column is this system's, and compares
+//! it, when compiled, with what the system's own headers say.
 
-use std::io;
-use std::time::Duration;
-
-use socket2::Socket;
-
-use crate::sys;
-
-/// How an option's value looks in Python, with the two calls that read and write it.
-pub enum Access {
-    Bool(Get<bool>, Option<Set<bool>>),
-    Int(Get<u32>, Option<Set<u32>>),
-    /// Seconds, or none.
-    Linger(Get<Option<Duration>>, Option<Set<Option<Duration>>>),
-    Time(Get<Duration>, Option<Set<Duration>>),
+/// The protocol layer that an option belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Socket,
+    Tcp,
+    Ip,
+    Ipv6,
+    Udp,
 }
 
-pub type Get<T> = fn(&Socket) -> io::Result<T>;
-pub type Set<T> = fn(&Socket, T) -> io::Result<()>;
+/// What an option's value is. Each says how Python sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    /// 32 bits, not negative.
+    Int,
+    /// 32 bits; -1 often is the system's choice.
+    Signed,
+    /// 64 bits.
+    Long,
+    /// Whole seconds there, a float here.
+    Seconds,
+    Millis,
+    /// The system's structure of seconds and microseconds, or its milliseconds.
+    Time,
+    /// Seconds, or None.
+    Linger,
+    /// A name.
+    Text,
+    /// A structure as it is.
+    Bytes,
+    /// A program of the socket filter: its instructions as they are.
+    Filter,
+    /// As `Filter`, when it is read.
+    Program,
+    /// (pid, uid, gid)
+    Credentials,
+    Ints,
+    /// A `SockAddr`.
+    Address,
+    /// There is no value.
+    Nothing,
+    /// (group, interface) of IPv4.
+    Group,
+    /// (group, interface, source) of IPv4.
+    Source,
+    /// (group, interface) of IPv6.
+    Group6,
+    /// An interface by its IPv4 address, its name or its index.
+    Interface,
+    /// An interface by its name or its index.
+    Index,
+    /// As `Index`, in network byte order there.
+    IndexNet,
+}
 
-impl Access {
-    /// (Python's type, writable)
-    pub fn describe(&self) -> (&'static str, bool) {
+impl Kind {
+    /// The type as `sock.options()` names it.
+    pub fn name(self) -> &'static str {
         match self {
-            Access::Bool(_, set) => ("bool", set.is_some()),
-            Access::Int(_, set) => ("int", set.is_some()),
-            Access::Linger(_, set) => ("linger", set.is_some()),
-            Access::Time(_, set) => ("float", set.is_some()),
+            Kind::Bool => "bool",
+            Kind::Int | Kind::Signed | Kind::Long => "int",
+            Kind::Seconds | Kind::Millis | Kind::Time => "float",
+            Kind::Linger => "linger",
+            Kind::Text => "str",
+            Kind::Bytes | Kind::Filter | Kind::Program => "bytes",
+            Kind::Credentials => "credentials",
+            Kind::Ints => "ints",
+            Kind::Address => "address",
+            Kind::Nothing => "none",
+            Kind::Group | Kind::Group6 => "membership",
+            Kind::Source => "source membership",
+            Kind::Interface | Kind::Index | Kind::IndexNet => "interface",
         }
     }
 }
 
-use Access::{Bool, Int, Linger};
+/// The systems, in the order of the table's columns.
+pub const SYSTEMS: [&str; 4] = ["linux", "macos", "freebsd", "windows"];
 
-fn so_error(socket: &Socket) -> io::Result<u32> {
-    Ok(socket.take_error()?.and_then(|error| error.raw_os_error()).unwrap_or(0) as u32)
+/// One option.
+#[derive(Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub level: Level,
+    pub kind: Kind,
+    pub readable: bool,
+    pub writable: bool,
+    /// Its number on each system; `NO` where there is none.
+    pub numbers: [i32; 4],
 }
 
-fn size(value: io::Result<usize>) -> io::Result<u32> {
-    value.map(|n| n as u32)
+impl Row {
+    /// Its number on this system.
+    pub fn number(&self) -> Option<i32> {
+        Some(self.numbers[crate::sys::SYSTEM]).filter(|&number| number != NO)
+    }
 }
 
-/// What every supported OS has.
-const COMMON: &[(&str, Access)] = &[
-    ("ip_ttl", Int(Socket::ttl_v4, Some(Socket::set_ttl_v4))),
-    ("ipv6_unicast_hops", Int(Socket::unicast_hops_v6, Some(Socket::set_unicast_hops_v6))),
-    ("ipv6_v6only", Bool(Socket::only_v6, Some(Socket::set_only_v6))),
-    ("so_broadcast", Bool(Socket::broadcast, Some(Socket::set_broadcast))),
-    ("so_error", Int(so_error, None)),
-    ("so_keepalive", Bool(Socket::keepalive, Some(Socket::set_keepalive))),
-    ("so_linger", Linger(Socket::linger, Some(Socket::set_linger))),
-    ("so_oobinline", Bool(Socket::out_of_band_inline, Some(Socket::set_out_of_band_inline))),
-    ("so_rcvbuf", Int(|s| size(s.recv_buffer_size()), Some(|s, v| s.set_recv_buffer_size(v as usize)))),
-    ("so_reuseaddr", Bool(Socket::reuse_address, Some(Socket::set_reuse_address))),
-    ("so_sndbuf", Int(|s| size(s.send_buffer_size()), Some(|s, v| s.set_send_buffer_size(v as usize)))),
-    ("so_type", Int(|s| s.r#type().map(|t| i32::from(t) as u32), None)),
-    ("tcp_nodelay", Bool(Socket::tcp_nodelay, Some(Socket::set_tcp_nodelay))),
+pub const NO: i32 = i32::MIN;
+
+type Mode = (bool, bool);
+const READ: Mode = (true, false);
+const WRITE: Mode = (false, true);
+const BOTH: Mode = (true, true);
+
+const fn row(name: &'static str, level: Level, kind: Kind, mode: Mode, numbers: [i32; 4]) -> Row {
+    Row { name, level, kind, readable: mode.0, writable: mode.1, numbers }
+}
+
+/// Sorted by name. The numbers: Linux, macOS, FreeBSD, Windows.
+#[rustfmt::skip]
+pub static TABLE: &[Row] = &[
+    row("ip_add_membership", Level::Ip, Kind::Group, WRITE, [35, 12, 12, 12]),
+    row("ip_add_source_membership", Level::Ip, Kind::Source, WRITE, [39, 70, 70, 15]),
+    row("ip_bind_address_no_port", Level::Ip, Kind::Bool, BOTH, [24, NO, NO, NO]),
+    row("ip_bindany", Level::Ip, Kind::Bool, BOTH, [NO, NO, 24, NO]),
+    row("ip_block_source", Level::Ip, Kind::Source, WRITE, [38, 72, 72, 17]),
+    row("ip_bound_if", Level::Ip, Kind::Index, BOTH, [NO, 25, NO, NO]),
+    row("ip_dontfrag", Level::Ip, Kind::Bool, BOTH, [NO, 28, 67, NO]),
+    row("ip_dontfragment", Level::Ip, Kind::Bool, BOTH, [NO, NO, NO, 14]),
+    row("ip_drop_membership", Level::Ip, Kind::Group, WRITE, [36, 13, 13, 13]),
+    row("ip_drop_source_membership", Level::Ip, Kind::Source, WRITE, [40, 71, 71, 16]),
+    row("ip_freebind", Level::Ip, Kind::Bool, BOTH, [15, NO, NO, NO]),
+    row("ip_hdrincl", Level::Ip, Kind::Bool, BOTH, [3, 2, 2, 2]),
+    row("ip_minttl", Level::Ip, Kind::Int, BOTH, [21, NO, 66, NO]),
+    row("ip_mtu", Level::Ip, Kind::Signed, READ, [14, NO, NO, 73]),
+    row("ip_mtu_discover", Level::Ip, Kind::Int, BOTH, [10, NO, NO, 71]),
+    row("ip_multicast_all", Level::Ip, Kind::Bool, BOTH, [49, NO, NO, NO]),
+    row("ip_multicast_if", Level::Ip, Kind::Interface, BOTH, [32, 9, 9, 9]),
+    row("ip_multicast_loop", Level::Ip, Kind::Bool, BOTH, [34, 11, 11, 11]),
+    row("ip_multicast_ttl", Level::Ip, Kind::Signed, BOTH, [33, 10, 10, 10]),
+    row("ip_nodefrag", Level::Ip, Kind::Bool, BOTH, [22, NO, NO, NO]),
+    row("ip_options", Level::Ip, Kind::Bytes, BOTH, [4, 1, 1, 1]),
+    row("ip_passsec", Level::Ip, Kind::Bool, BOTH, [18, NO, NO, NO]),
+    row("ip_pktinfo", Level::Ip, Kind::Bool, BOTH, [8, 26, NO, 19]),
+    row("ip_receive_broadcast", Level::Ip, Kind::Bool, BOTH, [NO, NO, NO, 22]),
+    row("ip_recvdstaddr", Level::Ip, Kind::Bool, BOTH, [NO, 7, 7, 25]),
+    row("ip_recverr", Level::Ip, Kind::Bool, BOTH, [11, NO, NO, 75]),
+    row("ip_recverr_rfc4884", Level::Ip, Kind::Bool, BOTH, [26, NO, NO, NO]),
+    row("ip_recvfragsize", Level::Ip, Kind::Bool, BOTH, [25, NO, NO, NO]),
+    row("ip_recvif", Level::Ip, Kind::Bool, BOTH, [NO, 20, 20, 24]),
+    row("ip_recvopts", Level::Ip, Kind::Bool, BOTH, [6, 5, 5, NO]),
+    row("ip_recvorigdstaddr", Level::Ip, Kind::Bool, BOTH, [20, NO, 27, NO]),
+    row("ip_recvtos", Level::Ip, Kind::Bool, BOTH, [13, 27, 68, 40]),
+    row("ip_recvttl", Level::Ip, Kind::Bool, BOTH, [12, 24, 65, 21]),
+    row("ip_retopts", Level::Ip, Kind::Bool, BOTH, [7, 8, 8, NO]),
+    row("ip_router_alert", Level::Ip, Kind::Bool, WRITE, [5, NO, NO, NO]),
+    row("ip_tos", Level::Ip, Kind::Int, BOTH, [1, 3, 3, 3]),
+    row("ip_transparent", Level::Ip, Kind::Bool, BOTH, [19, NO, NO, NO]),
+    row("ip_ttl", Level::Ip, Kind::Signed, BOTH, [2, 4, 4, 4]),
+    row("ip_unblock_source", Level::Ip, Kind::Source, WRITE, [37, 73, 73, 18]),
+    row("ip_unicast_if", Level::Ip, Kind::IndexNet, BOTH, [50, NO, NO, 31]),
+    row("ipv6_add_membership", Level::Ipv6, Kind::Group6, WRITE, [20, 12, 12, 12]),
+    row("ipv6_addr_preferences", Level::Ipv6, Kind::Signed, BOTH, [72, NO, NO, NO]),
+    row("ipv6_autoflowlabel", Level::Ipv6, Kind::Bool, BOTH, [70, NO, NO, NO]),
+    row("ipv6_bindany", Level::Ipv6, Kind::Bool, BOTH, [NO, NO, 64, NO]),
+    row("ipv6_bound_if", Level::Ipv6, Kind::Index, BOTH, [NO, 125, NO, NO]),
+    row("ipv6_checksum", Level::Ipv6, Kind::Signed, BOTH, [7, 26, 26, 26]),
+    row("ipv6_dontfrag", Level::Ipv6, Kind::Bool, BOTH, [62, 62, 62, 14]),
+    row("ipv6_drop_membership", Level::Ipv6, Kind::Group6, WRITE, [21, 13, 13, 13]),
+    row("ipv6_flowinfo_send", Level::Ipv6, Kind::Bool, BOTH, [33, NO, NO, NO]),
+    row("ipv6_freebind", Level::Ipv6, Kind::Bool, BOTH, [78, NO, NO, NO]),
+    row("ipv6_hdrincl", Level::Ipv6, Kind::Bool, BOTH, [36, NO, NO, 2]),
+    row("ipv6_join_anycast", Level::Ipv6, Kind::Group6, WRITE, [27, NO, NO, NO]),
+    row("ipv6_join_group", Level::Ipv6, Kind::Group6, WRITE, [20, 12, 12, 12]),
+    row("ipv6_leave_anycast", Level::Ipv6, Kind::Group6, WRITE, [28, NO, NO, NO]),
+    row("ipv6_leave_group", Level::Ipv6, Kind::Group6, WRITE, [21, 13, 13, 13]),
+    row("ipv6_minhopcount", Level::Ipv6, Kind::Int, BOTH, [73, NO, NO, NO]),
+    row("ipv6_mtu", Level::Ipv6, Kind::Int, BOTH, [24, NO, NO, 72]),
+    row("ipv6_mtu_discover", Level::Ipv6, Kind::Int, BOTH, [23, NO, NO, 71]),
+    row("ipv6_multicast_all", Level::Ipv6, Kind::Bool, BOTH, [29, NO, NO, NO]),
+    row("ipv6_multicast_hops", Level::Ipv6, Kind::Signed, BOTH, [18, 10, 10, 10]),
+    row("ipv6_multicast_if", Level::Ipv6, Kind::Index, BOTH, [17, 9, 9, 9]),
+    row("ipv6_multicast_loop", Level::Ipv6, Kind::Bool, BOTH, [19, 11, 11, 11]),
+    row("ipv6_recvdstopts", Level::Ipv6, Kind::Bool, BOTH, [58, NO, NO, NO]),
+    row("ipv6_recverr", Level::Ipv6, Kind::Bool, BOTH, [25, NO, NO, 75]),
+    row("ipv6_recverr_rfc4884", Level::Ipv6, Kind::Bool, BOTH, [31, NO, NO, NO]),
+    row("ipv6_recvfragsize", Level::Ipv6, Kind::Bool, BOTH, [77, NO, NO, NO]),
+    row("ipv6_recvhoplimit", Level::Ipv6, Kind::Bool, BOTH, [51, 37, 37, 21]),
+    row("ipv6_recvhopopts", Level::Ipv6, Kind::Bool, BOTH, [53, NO, NO, NO]),
+    row("ipv6_recvorigdstaddr", Level::Ipv6, Kind::Bool, BOTH, [74, NO, NO, NO]),
+    row("ipv6_recvpathmtu", Level::Ipv6, Kind::Bool, BOTH, [60, NO, NO, NO]),
+    row("ipv6_recvpktinfo", Level::Ipv6, Kind::Bool, BOTH, [49, 61, 36, 19]),
+    row("ipv6_recvrthdr", Level::Ipv6, Kind::Bool, BOTH, [56, NO, NO, 38]),
+    row("ipv6_recvtclass", Level::Ipv6, Kind::Bool, BOTH, [66, 35, 57, 40]),
+    row("ipv6_router_alert", Level::Ipv6, Kind::Signed, WRITE, [22, NO, NO, NO]),
+    row("ipv6_router_alert_isolate", Level::Ipv6, Kind::Bool, BOTH, [30, NO, NO, NO]),
+    row("ipv6_tclass", Level::Ipv6, Kind::Signed, BOTH, [67, 36, 61, 39]),
+    row("ipv6_transparent", Level::Ipv6, Kind::Bool, BOTH, [75, NO, NO, NO]),
+    row("ipv6_unicast_hops", Level::Ipv6, Kind::Signed, BOTH, [16, 4, 4, 4]),
+    row("ipv6_unicast_if", Level::Ipv6, Kind::IndexNet, BOTH, [76, NO, NO, 31]),
+    row("ipv6_v6only", Level::Ipv6, Kind::Bool, BOTH, [26, 27, 27, 27]),
+    row("so_acceptconn", Level::Socket, Kind::Bool, READ, [30, 2, 2, 2]),
+    row("so_attach_bpf", Level::Socket, Kind::Int, WRITE, [50, NO, NO, NO]),
+    row("so_attach_filter", Level::Socket, Kind::Filter, WRITE, [26, NO, NO, NO]),
+    row("so_attach_reuseport_cbpf", Level::Socket, Kind::Filter, WRITE, [51, NO, NO, NO]),
+    row("so_attach_reuseport_ebpf", Level::Socket, Kind::Int, WRITE, [52, NO, NO, NO]),
+    row("so_bindtodevice", Level::Socket, Kind::Text, BOTH, [25, NO, NO, NO]),
+    row("so_bindtoifindex", Level::Socket, Kind::Int, BOTH, [62, NO, NO, NO]),
+    row("so_bintime", Level::Socket, Kind::Bool, BOTH, [NO, NO, 0x2000, NO]),
+    row("so_bpf_extensions", Level::Socket, Kind::Int, READ, [48, NO, NO, NO]),
+    row("so_broadcast", Level::Socket, Kind::Bool, BOTH, [6, 32, 32, 32]),
+    row("so_bsdcompat", Level::Socket, Kind::Bool, BOTH, [14, NO, NO, NO]),
+    row("so_bsp_state", Level::Socket, Kind::Bytes, READ, [NO, NO, NO, 0x1009]),
+    row("so_busy_poll", Level::Socket, Kind::Int, BOTH, [46, NO, NO, NO]),
+    row("so_busy_poll_budget", Level::Socket, Kind::Int, WRITE, [70, NO, NO, NO]),
+    row("so_cnx_advice", Level::Socket, Kind::Int, WRITE, [53, NO, NO, NO]),
+    row("so_conditional_accept", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3002]),
+    row("so_connect_time", Level::Socket, Kind::Signed, READ, [NO, NO, NO, 0x700c]),
+    row("so_cookie", Level::Socket, Kind::Long, READ, [57, NO, NO, NO]),
+    row("so_debug", Level::Socket, Kind::Bool, BOTH, [1, 1, 1, 1]),
+    row("so_detach_bpf", Level::Socket, Kind::Nothing, WRITE, [27, NO, NO, NO]),
+    row("so_detach_filter", Level::Socket, Kind::Nothing, WRITE, [27, NO, NO, NO]),
+    row("so_detach_reuseport_bpf", Level::Socket, Kind::Nothing, WRITE, [68, NO, NO, NO]),
+    row("so_domain", Level::Socket, Kind::Int, READ, [39, NO, 0x1019, NO]),
+    row("so_dontlinger", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, -129]),
+    row("so_dontroute", Level::Socket, Kind::Bool, BOTH, [5, 16, 16, 16]),
+    row("so_dontrunc", Level::Socket, Kind::Bool, BOTH, [NO, 0x2000, NO, NO]),
+    row("so_error", Level::Socket, Kind::Int, READ, [4, 0x1007, 0x1007, 0x1007]),
+    row("so_exclusiveaddruse", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, -5]),
+    row("so_get_filter", Level::Socket, Kind::Program, READ, [26, NO, NO, NO]),
+    row("so_incoming_cpu", Level::Socket, Kind::Signed, BOTH, [49, NO, NO, NO]),
+    row("so_incoming_napi_id", Level::Socket, Kind::Int, READ, [56, NO, NO, NO]),
+    row("so_keepalive", Level::Socket, Kind::Bool, BOTH, [9, 8, 8, 8]),
+    row("so_linger", Level::Socket, Kind::Linger, BOTH, [13, 0x1080, 128, 128]),
+    row("so_listenincqlen", Level::Socket, Kind::Int, READ, [NO, NO, 0x1013, NO]),
+    row("so_listenqlen", Level::Socket, Kind::Int, READ, [NO, NO, 0x1012, NO]),
+    row("so_listenqlimit", Level::Socket, Kind::Int, READ, [NO, NO, 0x1011, NO]),
+    row("so_lock_filter", Level::Socket, Kind::Bool, BOTH, [44, NO, NO, NO]),
+    row("so_mark", Level::Socket, Kind::Int, BOTH, [36, NO, NO, NO]),
+    row("so_max_msg_size", Level::Socket, Kind::Int, READ, [NO, NO, NO, 0x2003]),
+    row("so_max_pacing_rate", Level::Socket, Kind::Long, BOTH, [47, NO, NO, NO]),
+    row("so_maxdg", Level::Socket, Kind::Int, READ, [NO, NO, NO, 0x7009]),
+    row("so_maxpathdg", Level::Socket, Kind::Int, READ, [NO, NO, NO, 0x700a]),
+    row("so_meminfo", Level::Socket, Kind::Bytes, READ, [55, NO, NO, NO]),
+    row("so_netns_cookie", Level::Socket, Kind::Long, READ, [71, NO, NO, NO]),
+    row("so_no_check", Level::Socket, Kind::Bool, BOTH, [11, NO, NO, NO]),
+    row("so_no_ddp", Level::Socket, Kind::Bool, BOTH, [NO, NO, 0x8000, NO]),
+    row("so_no_offload", Level::Socket, Kind::Bool, BOTH, [NO, NO, 0x4000, NO]),
+    row("so_noaddrerr", Level::Socket, Kind::Bool, BOTH, [NO, 0x1023, NO, NO]),
+    row("so_nofcs", Level::Socket, Kind::Bool, BOTH, [43, NO, NO, NO]),
+    row("so_nosigpipe", Level::Socket, Kind::Bool, BOTH, [NO, 0x1022, 0x800, NO]),
+    row("so_nread", Level::Socket, Kind::Int, READ, [NO, 0x1020, NO, NO]),
+    row("so_nwrite", Level::Socket, Kind::Int, READ, [NO, 0x1024, NO, NO]),
+    row("so_oobinline", Level::Socket, Kind::Bool, BOTH, [10, 256, 256, 256]),
+    row("so_passcred", Level::Socket, Kind::Bool, BOTH, [16, NO, NO, NO]),
+    row("so_passsec", Level::Socket, Kind::Bool, BOTH, [34, NO, NO, NO]),
+    row("so_pause_accept", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3003]),
+    row("so_peek_off", Level::Socket, Kind::Signed, BOTH, [42, NO, NO, NO]),
+    row("so_peercred", Level::Socket, Kind::Credentials, READ, [17, NO, NO, NO]),
+    row("so_peergroups", Level::Socket, Kind::Ints, READ, [59, NO, NO, NO]),
+    row("so_peername", Level::Socket, Kind::Address, READ, [28, NO, NO, NO]),
+    row("so_peersec", Level::Socket, Kind::Bytes, READ, [31, NO, NO, NO]),
+    row("so_port_scalability", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3006]),
+    row("so_prefer_busy_poll", Level::Socket, Kind::Bool, BOTH, [69, NO, NO, NO]),
+    row("so_priority", Level::Socket, Kind::Int, BOTH, [12, NO, NO, NO]),
+    row("so_protocol", Level::Socket, Kind::Int, READ, [38, NO, 0x1016, NO]),
+    row("so_protocol_info", Level::Socket, Kind::Bytes, READ, [NO, NO, NO, 0x2005]),
+    row("so_randomize_port", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3005]),
+    row("so_randomport", Level::Socket, Kind::Bool, BOTH, [NO, 0x1082, NO, NO]),
+    row("so_rcvbuf", Level::Socket, Kind::Int, BOTH, [8, 0x1002, 0x1002, 0x1002]),
+    row("so_rcvbufforce", Level::Socket, Kind::Int, WRITE, [33, NO, NO, NO]),
+    row("so_rcvlowat", Level::Socket, Kind::Int, BOTH, [18, 0x1004, 0x1004, 0x1004]),
+    row("so_rcvtimeo", Level::Socket, Kind::Time, BOTH, [20, 0x1006, 0x1006, 0x1006]),
+    row("so_reuse_multicastport", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3008]),
+    row("so_reuse_unicastport", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3007]),
+    row("so_reuseaddr", Level::Socket, Kind::Bool, BOTH, [2, 4, 4, 4]),
+    row("so_reuseport", Level::Socket, Kind::Bool, BOTH, [15, 512, 512, NO]),
+    row("so_reuseport_lb", Level::Socket, Kind::Bool, BOTH, [NO, NO, 0x10000, NO]),
+    row("so_reuseshareuid", Level::Socket, Kind::Bool, BOTH, [NO, 0x1025, NO, NO]),
+    row("so_rxq_ovfl", Level::Socket, Kind::Bool, BOTH, [40, NO, NO, NO]),
+    row("so_select_err_queue", Level::Socket, Kind::Bool, BOTH, [45, NO, NO, NO]),
+    row("so_setfib", Level::Socket, Kind::Int, WRITE, [NO, NO, 0x1014, NO]),
+    row("so_sndbuf", Level::Socket, Kind::Int, BOTH, [7, 0x1001, 0x1001, 0x1001]),
+    row("so_sndbufforce", Level::Socket, Kind::Int, WRITE, [32, NO, NO, NO]),
+    row("so_sndlowat", Level::Socket, Kind::Int, BOTH, [19, 0x1003, 0x1003, 0x1003]),
+    row("so_sndtimeo", Level::Socket, Kind::Time, BOTH, [21, 0x1005, 0x1005, 0x1005]),
+    row("so_timestamp", Level::Socket, Kind::Bool, BOTH, [29, 1024, 1024, NO]),
+    row("so_timestamp_monotonic", Level::Socket, Kind::Bool, BOTH, [NO, 0x800, NO, NO]),
+    row("so_timestamping", Level::Socket, Kind::Int, BOTH, [37, NO, NO, NO]),
+    row("so_timestampns", Level::Socket, Kind::Bool, BOTH, [35, NO, NO, NO]),
+    row("so_txrehash", Level::Socket, Kind::Signed, BOTH, [74, NO, NO, NO]),
+    row("so_txtime", Level::Socket, Kind::Bytes, BOTH, [61, NO, NO, NO]),
+    row("so_type", Level::Socket, Kind::Int, READ, [3, 0x1008, 0x1008, 0x1008]),
+    row("so_update_accept_context", Level::Socket, Kind::Bytes, WRITE, [NO, NO, NO, 0x700b]),
+    row("so_update_connect_context", Level::Socket, Kind::Nothing, WRITE, [NO, NO, NO, 0x7010]),
+    row("so_useloopback", Level::Socket, Kind::Bool, BOTH, [NO, 64, 64, 64]),
+    row("so_user_cookie", Level::Socket, Kind::Int, WRITE, [NO, NO, 0x1015, NO]),
+    row("so_wifi_status", Level::Socket, Kind::Bool, BOTH, [41, NO, NO, NO]),
+    row("so_zerocopy", Level::Socket, Kind::Bool, BOTH, [60, NO, NO, NO]),
+    row("tcp_atmark", Level::Tcp, Kind::Int, READ, [NO, NO, NO, 8]),
+    row("tcp_bsdurgent", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 0x7000]),
+    row("tcp_cc_info", Level::Tcp, Kind::Bytes, READ, [26, NO, NO, NO]),
+    row("tcp_congestion", Level::Tcp, Kind::Text, BOTH, [13, NO, 64, NO]),
+    row("tcp_connection_info", Level::Tcp, Kind::Bytes, READ, [NO, 0x106, NO, NO]),
+    row("tcp_connectiontimeout", Level::Tcp, Kind::Seconds, BOTH, [NO, 32, NO, NO]),
+    row("tcp_cork", Level::Tcp, Kind::Bool, BOTH, [3, NO, NO, NO]),
+    row("tcp_defer_accept", Level::Tcp, Kind::Seconds, BOTH, [9, NO, NO, NO]),
+    row("tcp_delay_fin_ack", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 13]),
+    row("tcp_expedited_1122", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 2]),
+    row("tcp_fail_connect_on_icmp_error", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 18]),
+    row("tcp_fastopen", Level::Tcp, Kind::Int, BOTH, [23, 0x105, 1025, 15]),
+    row("tcp_fastopen_connect", Level::Tcp, Kind::Bool, BOTH, [30, NO, NO, NO]),
+    row("tcp_fastopen_key", Level::Tcp, Kind::Bytes, BOTH, [33, NO, NO, NO]),
+    row("tcp_fastopen_no_cookie", Level::Tcp, Kind::Bool, BOTH, [34, NO, NO, NO]),
+    row("tcp_info", Level::Tcp, Kind::Bytes, READ, [11, NO, 32, NO]),
+    row("tcp_inq", Level::Tcp, Kind::Bool, BOTH, [36, NO, NO, NO]),
+    row("tcp_keepcnt", Level::Tcp, Kind::Int, BOTH, [6, 0x102, 1024, 16]),
+    row("tcp_keepidle", Level::Tcp, Kind::Seconds, BOTH, [4, 16, 256, 3]),
+    row("tcp_keepinit", Level::Tcp, Kind::Seconds, BOTH, [NO, NO, 128, NO]),
+    row("tcp_keepintvl", Level::Tcp, Kind::Seconds, BOTH, [5, 0x101, 512, 17]),
+    row("tcp_linger2", Level::Tcp, Kind::Seconds, BOTH, [8, NO, NO, NO]),
+    row("tcp_maxrt", Level::Tcp, Kind::Seconds, BOTH, [NO, NO, NO, 5]),
+    row("tcp_maxrtms", Level::Tcp, Kind::Millis, BOTH, [NO, NO, NO, 14]),
+    row("tcp_maxseg", Level::Tcp, Kind::Signed, BOTH, [2, 2, 2, 4]),
+    row("tcp_md5sig", Level::Tcp, Kind::Bytes, WRITE, [14, NO, 16, NO]),
+    row("tcp_md5sig_ext", Level::Tcp, Kind::Bytes, WRITE, [32, NO, NO, NO]),
+    row("tcp_nodelay", Level::Tcp, Kind::Bool, BOTH, [1, 1, 1, 1]),
+    row("tcp_noopt", Level::Tcp, Kind::Bool, BOTH, [NO, 8, 8, NO]),
+    row("tcp_nopush", Level::Tcp, Kind::Bool, BOTH, [NO, 4, 4, NO]),
+    row("tcp_nosynretries", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 9]),
+    row("tcp_notsent_lowat", Level::Tcp, Kind::Int, BOTH, [25, 0x201, NO, NO]),
+    row("tcp_queue_seq", Level::Tcp, Kind::Int, BOTH, [21, NO, NO, NO]),
+    row("tcp_quickack", Level::Tcp, Kind::Bool, BOTH, [12, NO, NO, NO]),
+    row("tcp_repair", Level::Tcp, Kind::Signed, BOTH, [19, NO, NO, NO]),
+    row("tcp_repair_options", Level::Tcp, Kind::Bytes, WRITE, [22, NO, NO, NO]),
+    row("tcp_repair_queue", Level::Tcp, Kind::Signed, BOTH, [20, NO, NO, NO]),
+    row("tcp_repair_window", Level::Tcp, Kind::Bytes, BOTH, [29, NO, NO, NO]),
+    row("tcp_save_syn", Level::Tcp, Kind::Bool, BOTH, [27, NO, NO, NO]),
+    row("tcp_saved_syn", Level::Tcp, Kind::Bytes, READ, [28, NO, NO, NO]),
+    row("tcp_stdurg", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 6]),
+    row("tcp_syncnt", Level::Tcp, Kind::Int, BOTH, [7, NO, NO, NO]),
+    row("tcp_thin_dupack", Level::Tcp, Kind::Bool, BOTH, [17, NO, NO, NO]),
+    row("tcp_thin_linear_timeouts", Level::Tcp, Kind::Bool, BOTH, [16, NO, NO, NO]),
+    row("tcp_timestamp", Level::Tcp, Kind::Int, BOTH, [24, NO, NO, NO]),
+    row("tcp_timestamps", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 10]),
+    row("tcp_tx_delay", Level::Tcp, Kind::Int, BOTH, [37, NO, NO, NO]),
+    row("tcp_ulp", Level::Tcp, Kind::Text, BOTH, [31, NO, NO, NO]),
+    row("tcp_user_timeout", Level::Tcp, Kind::Millis, BOTH, [18, NO, NO, NO]),
+    row("tcp_window_clamp", Level::Tcp, Kind::Int, BOTH, [10, NO, NO, NO]),
+    row("udp_checksum_coverage", Level::Udp, Kind::Int, BOTH, [NO, NO, NO, 20]),
+    row("udp_cork", Level::Udp, Kind::Bool, BOTH, [1, NO, NO, NO]),
+    row("udp_encap", Level::Udp, Kind::Int, BOTH, [100, NO, NO, NO]),
+    row("udp_gro", Level::Udp, Kind::Bool, BOTH, [104, NO, NO, NO]),
+    row("udp_no_check6_rx", Level::Udp, Kind::Bool, BOTH, [102, NO, NO, NO]),
+    row("udp_no_check6_tx", Level::Udp, Kind::Bool, BOTH, [101, NO, NO, NO]),
+    row("udp_nochecksum", Level::Udp, Kind::Bool, BOTH, [NO, NO, NO, 1]),
+    row("udp_recv_max_coalesced_size", Level::Udp, Kind::Int, BOTH, [NO, NO, NO, 3]),
+    row("udp_segment", Level::Udp, Kind::Int, BOTH, [103, NO, NO, NO]),
+    row("udp_send_msg_size", Level::Udp, Kind::Int, BOTH, [NO, NO, NO, 2]),
 ];
 
-/// Every name that some supported OS has.
-pub const NAMES: &[&str] = &[
-    "ip_ttl",
-    "ipv6_unicast_hops",
-    "ipv6_v6only",
-    "so_acceptconn",
-    "so_broadcast",
-    "so_error",
-    "so_exclusiveaddruse",
-    "so_keepalive",
-    "so_linger",
-    "so_oobinline",
-    "so_rcvbuf",
-    "so_reuseaddr",
-    "so_reuseport",
-    "so_sndbuf",
-    "so_type",
-    "tcp_cork",
-    "tcp_keepidle",
-    "tcp_maxseg",
-    "tcp_nodelay",
-    "tcp_quickack",
-    "tcp_user_timeout",
-];
-
-/// What this OS has.
-pub fn table() -> impl Iterator<Item = &'static (&'static str, Access)> {
-    COMMON.iter().chain(sys::OPTIONS)
+/// What some system has by that name.
+pub fn find(name: &str) -> Option<&'static Row> {
+    TABLE.binary_search_by(|row| row.name.cmp(name)).ok().map(|at| &TABLE[at])
 }
 
-pub fn find(name: &str) -> Option<&'static Access> {
-    table().find(|option| option.0 == name).map(|option| &option.1)
+/// What this system has.
+pub fn table() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(|row| row.number().is_some())
 }
 
 #[cfg(test)]
@@ -99,13 +373,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_option_of_this_os_is_a_known_name_once() {
-        let mut names: Vec<_> = table().map(|option| option.0).collect();
-        assert!(names.iter().all(|name| NAMES.contains(name)));
-        names.sort_unstable();
-        let before = names.len();
-        names.dedup();
-        assert_eq!(names.len(), before);
-        assert!(NAMES.is_sorted());
+    fn names_are_sorted_and_each_is_there_once() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_systems_headers() {
+        for &(name, number) in crate::sys::HEADERS {
+            assert_eq!(find(name).and_then(Row::number), Some(number), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_option_is_of_some_system_and_its_level_is_its_names() {
+        for row in TABLE {
+            assert!(row.numbers.iter().any(|&number| number != NO), "{}", row.name);
+            assert!(row.readable || row.writable, "{}", row.name);
+            let prefix = match row.level {
+                Level::Socket => "so_",
+                Level::Tcp => "tcp_",
+                Level::Ip => "ip_",
+                Level::Ipv6 => "ipv6_",
+                Level::Udp => "udp_",
+            };
+            assert!(row.name.starts_with(prefix), "{}", row.name);
+        }
     }
 }

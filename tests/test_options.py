@@ -1,23 +1,168 @@
 """setopt and getopt, by the names of the OS."""
 
+import contextlib
 import os
 import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import sock
+from support import run
 
-#: Another value than the one it has at first.
-OTHER = {
-    'ip_ttl': 77,
-    'ipv6_unicast_hops': 77,
-    'so_linger': 3,
-    'tcp_keepidle': 99,
-    'tcp_maxseg': 1000,
-    'tcp_user_timeout': 12.5,
+LINUX = sys.platform == 'linux'
+
+#: Which socket an option is tried on, where its name alone does not say so.
+SOCKETS = {
+    'so_passcred': 'unix',
+    'so_passsec': 'unix',
+    'so_peercred': 'unix',
+    'so_peergroups': 'unix',
+    'so_peername': 'connected',
+    'ip_mtu': 'connected udp',
+    'ip_hdrincl': 'raw',
+    'ip_nodefrag': 'raw',
+    'ip_router_alert': 'raw',
+    'ipv6_mtu': 'connected udp6',
+    'ipv6_checksum': 'raw6',
+    'ipv6_hdrincl': 'raw6',
+    'ipv6_router_alert': 'raw6',
+    'so_no_check': 'udp',
+    'tcp_cc_info': 'connected',
+    'tcp_info': 'connected',
 }
 
+#: The value to set; without one: the opposite of a bool, one more than an int, 12 seconds.
+VALUES = {
+    'so_linger': 3,
+    'so_attach_filter': struct.pack('=HBBI', 6, 0, 0, 0xFFFFFFFF),
+    'so_attach_reuseport_cbpf': struct.pack('=HBBI', 6, 0, 0, 0),
+    'so_bindtodevice': 'lo',
+    'so_bindtoifindex': 1,
+    'so_detach_filter': None,
+    'so_detach_bpf': None,
+    'so_detach_reuseport_bpf': None,
+    'so_max_pacing_rate': 1 << 20,
+    'so_rcvlowat': 7,
+    'so_incoming_cpu': 0,
+    'so_txrehash': 0,
+    'so_timestamping': 1 << 4,
+    'so_txtime': struct.pack('=iI', 1, 0),
+    'so_priority': 3,
+    'ip_add_membership': ('239.1.2.3', '127.0.0.1'),
+    'ip_add_source_membership': ('239.1.2.4', '127.0.0.1', '127.0.0.1'),
+    'ip_multicast_if': '127.0.0.1',
+    'ip_mtu_discover': 2,
+    'ip_options': b'\x01' * 4,
+    'ip_tos': 0x10,
+    'ip_unicast_if': 1,
+    'ipv6_add_membership': ('ff01::123', 1),
+    'ipv6_addr_preferences': 1,
+    'ipv6_checksum': 2,
+    'ipv6_join_group': ('ff01::124', 'lo'),
+    'ipv6_mtu': 1300,
+    'ipv6_mtu_discover': 2,
+    'ipv6_multicast_if': 1,
+    'ipv6_router_alert': 5,
+    'ipv6_unicast_if': 1,
+    'tcp_congestion': 'reno',
+    'tcp_fastopen_key': bytes(range(16)),
+    'tcp_maxseg': 1000,
+    'tcp_syncnt': 3,
+    'tcp_user_timeout': 12.5,
+    'udp_segment': 1200,
+}
 
-TYPES = {'bool': (bool,), 'int': (int,), 'float': (float,), 'linger': (int, type(None))}
+#: What is not read back as it was set, and why.
+OTHERWISE = {
+    'so_rcvbuf': lambda value, got: value <= got <= 4 * value,  # the kernel doubles it
+    'so_sndbuf': lambda value, got: value <= got <= 4 * value,
+    'so_bsdcompat': lambda value, got: got is False,  # obsolete, and ignored
+    'so_timestamping': lambda value, got: got & value,
+    'so_bindtoifindex': lambda value, got: got == value,
+    'tcp_defer_accept': lambda value, got: got >= value,  # in steps of retransmissions
+    'tcp_quickack': lambda value, got: True,  # of the next segments only
+    'tcp_maxseg': lambda value, got: True,  # takes effect when it connects
+    'tcp_thin_dupack': lambda value, got: got is False,  # ignored since Linux 4.14
+    'tcp_window_clamp': lambda value, got: got >= value,
+    'ip_multicast_if': lambda value, got: got in (value, '0.0.0.0'),
+    'ip_options': lambda value, got: True,
+    'ipv6_addr_preferences': lambda value, got: got & value,
+    'ipv6_mtu': lambda value, got: got >= value,  # that of the path
+    'tcp_linger2': lambda value, got: got > 0,
+}
+
+#: What the system may refuse to tell, or to set, on a plain socket, or without rights; by the error's name.
+MAY_REFUSE = {
+    'so_attach_bpf': {'invalid_argument', 'access_denied'},  # no such program
+    'so_attach_reuseport_cbpf': {'invalid_argument'},  # not in a group
+    'so_attach_reuseport_ebpf': {'invalid_argument', 'access_denied'},
+    'so_bindtodevice': {'access_denied'},
+    'so_busy_poll': {'access_denied'},
+    'so_busy_poll_budget': {'access_denied', 'invalid_argument'},
+    'so_cnx_advice': {'invalid_argument'},
+    'so_debug': {'access_denied'},
+    'so_detach_bpf': {'other'},  # none is attached
+    'so_detach_filter': {'other'},
+    'so_detach_reuseport_bpf': {'other', 'invalid_argument'},
+    'so_mark': {'access_denied'},
+    'so_peergroups': {'other', 'not_supported'},
+    'so_peersec': {'not_supported', 'invalid_argument'},  # without a security module
+    'so_prefer_busy_poll': {'access_denied'},
+    'so_rcvbufforce': {'access_denied'},
+    'so_sndbufforce': {'access_denied'},
+    'so_sndlowat': {'not_supported'},  # read only, in effect
+    'so_txtime': {'access_denied', 'invalid_argument'},
+    'so_txrehash': {'invalid_argument'},
+    'ip_transparent': {'access_denied'},
+    'ip_block_source': {'address_not_available', 'invalid_argument'},  # not a member
+    'ip_unblock_source': {'address_not_available', 'invalid_argument'},
+    'ip_drop_membership': {'address_not_available'},
+    'ip_drop_source_membership': {'address_not_available', 'invalid_argument'},
+    'ip_router_alert': {'invalid_argument'},
+    'ipv6_drop_membership': {'address_not_available'},
+    'ipv6_leave_group': {'address_not_available'},
+    'ipv6_leave_anycast': {'not_supported', 'address_not_available', 'other'},
+    'ipv6_join_anycast': {'invalid_argument', 'access_denied', 'not_supported', 'address_not_available', 'other'},
+    'ipv6_addr_preferences': {'invalid_argument'},
+    'ipv6_hdrincl': {'not_supported'},
+    'ipv6_router_alert': {'not_supported'},  # but for protocol 255
+    'ipv6_transparent': {'access_denied'},
+    'tcp_congestion': {'other'},  # not built in
+    'tcp_md5sig': {'invalid_argument', 'not_supported'},
+    'tcp_md5sig_ext': {'invalid_argument', 'not_supported'},
+    'tcp_queue_seq': {'invalid_argument', 'access_denied'},  # not under repair
+    'tcp_repair': {'access_denied'},
+    'tcp_repair_options': {'access_denied', 'invalid_argument'},
+    'tcp_repair_queue': {'access_denied', 'invalid_argument'},
+    'tcp_repair_window': {'access_denied', 'invalid_argument'},
+    'tcp_fastopen': {'invalid_argument'},
+    'tcp_timestamp': {'access_denied'},
+    'tcp_tx_delay': {'invalid_argument'},
+    'tcp_ulp': {'invalid_argument', 'not_supported', 'other', 'not_connected'},
+    'udp_encap': {'not_supported'},
+}
+
+#: Of Linux, younger than 5.10: an older kernel does not have it.
+YOUNG = {
+    'so_busy_poll_budget', 'so_netns_cookie', 'so_prefer_busy_poll', 'so_txrehash', 'ip_recverr_rfc4884',
+    'ipv6_recverr_rfc4884', 'ipv6_multicast_all', 'tcp_tx_delay', 'ipv6_freebind', 'so_bindtoifindex', 'tcp_zerocopy',
+}  # fmt: skip
+
+TYPES = {
+    'bool': bool,
+    'int': int,
+    'float': float,
+    'linger': (int, type(None)),
+    'str': str,
+    'bytes': bytes,
+    'credentials': tuple,
+    'ints': list,
+    'address': (sock.SockAddr, type(None)),
+    'interface': (int, str),
+}
 
 
 @pytest.fixture
@@ -26,41 +171,290 @@ def tcp():
         yield s
 
 
+@contextlib.contextmanager
+def socket_for(name):
+    kind = SOCKETS.get(name)
+    if kind is None:
+        prefix = name.partition('_')[0]
+        kind = {'so': 'tcp', 'tcp': 'tcp', 'ip': 'udp', 'ipv6': 'udp6', 'udp': 'udp'}[prefix]
+    if kind.startswith('raw') and os.geteuid() != 0:
+        pytest.skip('raw sockets need the rights of root')
+    family = 'inet6' if kind.endswith('6') else 'inet'
+    with contextlib.ExitStack() as stack:
+        if kind == 'unix':
+            ours, theirs = socket.socketpair()
+            stack.enter_context(theirs)
+            yield stack.enter_context(sock.fromsocket(ours))
+        elif kind == 'connected':
+            listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
+            yield stack.enter_context(sock.fromsocket(socket.create_connection(listener.getsockname())))
+        elif kind.startswith('connected udp'):
+            s = stack.enter_context(sock.udp(family))
+            run(lambda: s.connect(False, 9))
+            yield s
+        elif kind.startswith('raw'):
+            yield stack.enter_context(sock.raw(family, 'icmp' if family == 'inet' else 'udp'))
+        elif kind.startswith('udp'):
+            yield stack.enter_context(sock.udp(family))
+        else:
+            yield stack.enter_context(sock.tcp())
+
+
+async def send(s, data, host, port):
+    return await s.send(data, None, host, port)
+
+
+def receive(s):
+    async def main():
+        return await s.recv(100, expires=sock.clock() + 10)
+
+    return run(main)
+
+
+def refused(name, error):
+    if name in YOUNG and error.err in ('not_supported', 'invalid_argument'):
+        return True
+    return error.err in MAY_REFUSE.get(name, ())
+
+
 def test_options_tells_type_and_what_may_be_done():
     options = sock.options()
     assert options['tcp_nodelay'] == ('bool', True, True)
     assert options['so_error'] == ('int', True, False)
     assert options['so_linger'] == ('linger', True, True)
-    assert {kind for kind, _, _ in options.values()} <= {'bool', 'int', 'float', 'linger'}
+    assert options['ip_add_membership'] == ('membership', False, True)
+    if LINUX:
+        assert options['tcp_info'] == ('bytes', True, False)
+        assert len(options) > 150
 
 
 @pytest.mark.parametrize('name', sorted(sock.options()))
 def test_each_option_is_read_and_set_and_read_back(name):
     kind, readable, writable = sock.options()[name]
-    with sock.tcp('inet6' if name.startswith('ipv6_') else 'inet') as s:
+    with socket_for(name) as s:
+        before = None
         if readable:
-            before = s.getopt(name)
-            assert (
-                type(before) in {'bool': (bool,), 'int': (int,), 'float': (float,), 'linger': (int, type(None))}[kind]
-            )
+            try:
+                before = s.getopt(name)
+            except sock.Error as error:
+                if not refused(name, error):
+                    raise
+                return
+            assert isinstance(before, TYPES[kind]), before
+        else:
+            with pytest.raises(ValueError, match=f'{name} can only be set'):
+                s.getopt(name)
         if not writable:
             with pytest.raises(ValueError, match=f'{name} can only be read'):
                 s.setopt(name, 1)
             return
-        if name in ('so_rcvbuf', 'so_sndbuf'):
-            # The system may round up: Linux doubles.
-            s.setopt(name, 50_000)
-            assert 50_000 <= s.getopt(name) <= 200_000
+        if name in VALUES:
+            value = VALUES[name]
+        elif kind in ('membership', 'source membership'):
+            value = ('ff01::125', 1) if name.startswith('ipv6') else ('239.1.2.5', '127.0.0.1', '127.0.0.1')
+            value = value[:2] if kind == 'membership' else value
+        elif kind == 'bytes':
+            value = before or bytes(16)
+        else:
+            value = {'bool': not before, 'int': (before or 0) + 1, 'float': 12.0, 'str': before}[kind]
+        try:
+            s.setopt(name, value)
+        except sock.Error as error:
+            if not refused(name, error):
+                raise
             return
-        if name == 'tcp_quickack':
-            # Of the next segments only: there is nothing to read back.
-            s.setopt(name, False)
+        if readable:
+            got = s.getopt(name)
+            assert OTHERWISE.get(name, lambda value, got: value == got)(value, got), (value, got)
+            assert name in OTHERWISE or got != before or name in VALUES
+
+
+def test_what_may_be_refused_is_what_there_is():
+    """The tables above name options that some system has."""
+    known = set(sock._sock.option_names())
+    assert {*SOCKETS, *VALUES, *OTHERWISE, *MAY_REFUSE} <= known
+
+
+@pytest.mark.skipif(not LINUX, reason='the constants of the stdlib are compared on Linux')
+def test_values_are_those_that_the_stdlib_reads():
+    levels = {
+        'so': socket.SOL_SOCKET,
+        'tcp': socket.IPPROTO_TCP,
+        'ip': socket.IPPROTO_IP,
+        'ipv6': socket.IPPROTO_IPV6,
+        'udp': socket.IPPROTO_UDP,
+    }
+    compared = 0
+    for name, (kind, readable, _) in sock.options().items():
+        number = getattr(socket, name.upper(), None)
+        if kind not in ('bool', 'int') or not readable or number is None or name in ('so_error', 'so_cookie'):
+            continue
+        with socket_for(name) as s, socket.socket(fileno=os.dup(s.fileno())) as twin:
+            try:
+                expected = twin.getsockopt(levels[name.partition('_')[0]], number)
+            except OSError:
+                with pytest.raises(sock.Error):
+                    s.getopt(name)
+                continue
+            got = s.getopt(name)
+            if name == 'so_max_pacing_rate':
+                continue
+            assert got == (bool(expected) if kind == 'bool' else expected), name
+            compared += 1
+    assert compared > 30
+
+
+@pytest.mark.skipif(not LINUX, reason='filters are of Linux')
+def test_filter_is_read_as_it_was_attached():
+    program = struct.pack('=HBBI', 0x28, 0, 0, 0) + struct.pack('=HBBI', 6, 0, 0, 0)
+    with sock.udp() as s:
+        s.bind('127.0.0.1')
+        assert s.getopt('so_get_filter') == b''
+        s.setopt('so_attach_filter', program)
+        assert s.getopt('so_get_filter') == program
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.sendto(b'dropped', tuple(s.local_addr))
+            s.setopt('so_detach_filter', None)
+            other.sendto(b'passes', tuple(s.local_addr))
+        assert receive(s) == b'passes'
+        with pytest.raises(sock.InvalidArgument):
+            s.setopt('so_attach_filter', b'odd')
+        with pytest.raises(TypeError, match='so_attach_filter takes bytes'):
+            s.setopt('so_attach_filter', 'text')
+
+
+@pytest.mark.skipif(not LINUX, reason='of Linux')
+def test_credentials_and_address_of_the_peer():
+    with socket_for('so_peercred') as s:
+        assert s.getopt('so_peercred') == (os.getpid(), os.getuid(), os.getgid())
+    with socket_for('so_peername') as s:
+        assert s.getopt('so_peername') == s.remote_addr
+
+
+@pytest.mark.parametrize('interface', ['127.0.0.1', 'index', 'name', None])
+def test_multicast_ipv4(interface):
+    if interface == 'name' and not LINUX:
+        pytest.skip('the name of the loopback interface')
+    interface = {'index': socket.if_nametoindex('lo') if LINUX else 1, 'name': 'lo'}.get(interface, interface)
+    group = '239.7.7.7'
+    with sock.udp() as s, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        s.setopt('so_reuseaddr', True)
+        s.bind('*')
+        try:
+            s.setopt('ip_add_membership', (group, interface))
+        except sock.Error:
+            if interface is not None:
+                raise
+            # A host without a route for multicasts has no interface to choose.
             return
-        other = OTHER.get(name, not before)
-        assert other != before
-        s.setopt(name, other)
-        if name != 'tcp_maxseg':
-            assert s.getopt(name) == other
+        s.setopt('ip_multicast_if', interface if interface else '0.0.0.0')
+        if interface is None:
+            return
+        other.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton('127.0.0.1'))
+        other.sendto(b'to the group', (group, s.local_addr.port))
+        assert receive(s) == b'to the group'
+        with sock.udp() as sender:
+            sender.setopt('ip_multicast_if', interface)
+            sender.setopt('ip_multicast_ttl', 1)
+            run(send(sender, b'again', group, s.local_addr.port))
+        assert receive(s) == b'again'
+        s.setopt('ip_drop_membership', (group, interface))
+        with pytest.raises(sock.AddressNotAvailable):
+            s.setopt('ip_drop_membership', (group, interface))
+
+
+@pytest.mark.skipif(not LINUX, reason='the name of the loopback interface')
+@pytest.mark.parametrize('interface', ['lo', 1])
+def test_multicast_ipv6(interface):
+    group = 'ff11::7:7'
+    with sock.udp('inet6') as s, sock.udp('inet6') as sender:
+        s.bind('::')
+        s.setopt('ipv6_join_group', (group, interface))
+        sender.setopt('ipv6_multicast_if', interface)
+        sender.setopt('ipv6_multicast_hops', 1)
+
+        async def reaches():
+            try:
+                return await send(sender, b'to the group', f'{group}%1', s.local_addr.port)
+            except sock.NetworkUnreachable:
+                return None
+
+        if run(reaches) is None:
+            # A host without a route for multicasts, on which the stdlib fails too.
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other, pytest.raises(OSError, match='nreachable'):
+                other.sendto(b'x', (group, s.local_addr.port, 0, 1))
+        else:
+            assert receive(s) == b'to the group'
+        s.setopt('ipv6_leave_group', (group, interface))
+        with pytest.raises(sock.AddressNotAvailable):
+            s.setopt('ipv6_leave_group', (group, interface))
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'error', 'says'),
+    [
+        ('ip_add_membership', '239.1.1.1', TypeError, 'a tuple of a group'),
+        ('ip_add_membership', ('239.1.1.1',), ValueError, 'a tuple of a group'),
+        ('ip_add_membership', ('nowhere', None), ValueError, 'a tuple of a group'),
+        ('ip_add_membership', (5, None), TypeError, 'a tuple of a group'),
+        ('ip_add_membership', ('239.1.1.1', 'no-such-if'), ValueError, "no interface 'no-such-if'"),
+        ('ip_add_membership', ('239.1.1.1', 1.5), TypeError, 'its index or None'),
+        ('ip_multicast_if', 'no-such-if', ValueError, 'no interface'),
+        ('ip_ttl', 2**31, ValueError, 'ip_ttl takes -'),
+    ],
+)
+def test_wrong_values_of_datagram_options(name, value, error, says):
+    with sock.udp() as s, pytest.raises(error, match=says):
+        s.setopt(name, value)
+
+
+@pytest.mark.skipif(not LINUX, reason='they are of Linux')
+@pytest.mark.parametrize(
+    ('name', 'value', 'error', 'says'),
+    [
+        ('so_max_pacing_rate', -1, ValueError, '64 bits'),
+        ('so_max_pacing_rate', 'x', TypeError, 'an int'),
+        ('tcp_congestion', 5, TypeError, 'a str'),
+        ('tcp_congestion', 'no-such', sock.Error, 'setopt tcp_congestion of tcp'),
+        ('tcp_fastopen_key', 'x', TypeError, 'bytes'),
+        ('tcp_fastopen_key', [1, 2], TypeError, 'bytes'),
+        ('tcp_user_timeout', float('nan'), ValueError, 'seconds from 0'),
+        ('tcp_user_timeout', 1e9, ValueError, 'fewer seconds'),
+        ('so_rcvtimeo', -0.5, ValueError, 'seconds from 0'),
+    ],
+)
+def test_wrong_values_of_options_of_linux(tcp, name, value, error, says):
+    with pytest.raises(error, match=says):
+        tcp.setopt(name, value)
+
+
+def test_times_are_rounded_up_to_what_the_system_counts(tcp):
+    tcp.setopt('tcp_keepidle', 1.2)
+    assert tcp.getopt('tcp_keepidle') == 2.0
+    tcp.setopt('so_rcvtimeo', 0.25)
+    assert tcp.getopt('so_rcvtimeo') == pytest.approx(0.25, abs=0.011)
+
+
+def test_low_water_mark_does_not_hang_a_reader(peer):
+    conn, other = peer
+
+    async def main():
+        conn.setopt('so_rcvlowat', 4)
+        other.sendall(b'12345678')
+        got = b''
+        while len(got) < 8:
+            got += await conn.recv(3, expires=sock.clock() + 10)
+        assert got == b'12345678'
+
+    run(main)
+
+
+def test_page_of_options_is_up_to_date():
+    root = Path(__file__).parent.parent
+    made = subprocess.run(
+        [sys.executable, root / 'docs' / 'make_options.py'], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert made.stdout == (root / 'docs' / 'options.md').read_text()
 
 
 def test_linger_is_seconds_or_none(tcp):

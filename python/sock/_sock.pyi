@@ -24,6 +24,7 @@ __all__ = [
     'leave',
     'open',
     'option_names',
+    'option_rows',
     'options',
     'own_methods',
     'sleep_until',
@@ -251,4 +252,5 @@ class Datagram(Socket):
 
 def own_methods(class_: type[Stream | Datagram]) -> None: ...
 def option_names() -> list[str]: ...
+def option_rows() -> list[tuple[str, str, bool, bool, list[str]]]: ...
 def options() -> dict[str, tuple[str, bool, bool]]: ...

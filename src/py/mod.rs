@@ -4,6 +4,7 @@ mod address;
 mod calls;
 mod error;
 mod ops;
+mod options;
 mod poller;
 mod socket;
 mod thread;
@@ -29,9 +30,11 @@ mod _sock {
     #[pymodule_export]
     use super::ops::{Wait, sleep_until, suspend, waits_for};
     #[pymodule_export]
+    use super::options::{option_names, option_rows, option_table};
+    #[pymodule_export]
     use super::poller::{Poller, Turns, clock};
     #[pymodule_export]
-    use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, open, option_names, option_table};
+    use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, open};
     #[pymodule_export]
     use super::thread::{Task, current, enter, leave};
 

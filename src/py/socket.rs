@@ -3,21 +3,19 @@
 use std::ffi::CString;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::exceptions::{PyResourceWarning, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyString;
 use socket2::{Protocol, Type};
 
 use super::address::SockAddr;
 use super::error::{self, Moved};
 use super::ops::datagrams::{self, Peer};
 use super::thread::running;
-use super::{Handle, Source, ops};
+use super::{Handle, Source, ops, options};
 use crate::address::{Address, Family};
-use crate::options::{self, Access};
 use crate::socket::{Direction, Lease};
 use crate::sys::{self, Descriptor};
 
@@ -251,7 +249,12 @@ impl Socket {
         self.source.lease().ok_or_else(|| self.closed_error(py, &self.describe(verb), Moved::default()))
     }
 
-    fn call<R>(&self, py: Python<'_>, verb: &str, call: impl FnOnce(&socket2::Socket) -> io::Result<R>) -> PyResult<R> {
+    pub fn call<R>(
+        &self,
+        py: Python<'_>,
+        verb: &str,
+        call: impl FnOnce(&socket2::Socket) -> io::Result<R>,
+    ) -> PyResult<R> {
         let lease = self.lease(py, verb)?;
         lease.with(call).map_err(|failed| error::os(py, &failed, &self.describe(verb), Moved::default()))
     }
@@ -443,68 +446,12 @@ impl Socket {
     }
 
     fn _getopt<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(access) = options::find(name) else {
-            return Ok(None);
-        };
-        let verb = format!("getopt {name} of");
-        Ok(Some(match access {
-            Access::Bool(get, _) => self.call(py, &verb, get)?.into_pyobject(py)?.to_owned().into_any(),
-            Access::Int(get, _) => self.call(py, &verb, get)?.into_pyobject(py)?.into_any(),
-            Access::Linger(get, _) => {
-                self.call(py, &verb, get)?.map(|time| time.as_secs()).into_pyobject(py)?.into_any()
-            }
-            Access::Time(get, _) => self.call(py, &verb, get)?.as_secs_f64().into_pyobject(py)?.into_any(),
-        }))
+        options::get(py, self, name)
     }
 
     /// False: this OS has no such option.
     fn _setopt(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Some(access) = options::find(name) else {
-            return Ok(false);
-        };
-        let verb = format!("setopt {name} of");
-        let read_only = || PyValueError::new_err(format!("{name} can only be read"));
-        let wrong = |wanted: &str| {
-            let kind = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-            PyTypeError::new_err(format!("{name} takes {wanted}, not {kind}"))
-        };
-        let seconds = || -> PyResult<Duration> {
-            let time = value.extract::<f64>().map_err(|_| wrong("seconds"))?;
-            Duration::try_from_secs_f64(time)
-                .map_err(|_| PyValueError::new_err(format!("{name} takes seconds from 0, not {time}")))
-        };
-        match access {
-            Access::Bool(_, set) => {
-                let set = set.ok_or_else(read_only)?;
-                let on = value.extract::<bool>().or_else(|_| match value.extract::<i64>() {
-                    Ok(0) => Ok(false),
-                    Ok(1) => Ok(true),
-                    _ => Err(wrong("True or False")),
-                })?;
-                self.call(py, &verb, |socket| set(socket, on))?;
-                if name == "so_oobinline" {
-                    self.source.set_marks();
-                }
-            }
-            Access::Int(_, set) => {
-                let set = set.ok_or_else(read_only)?;
-                let number = value.extract::<i64>().map_err(|_| wrong("an int"))?;
-                let number = u32::try_from(number)
-                    .map_err(|_| PyValueError::new_err(format!("{name} takes 0 to {}, not {number}", u32::MAX)))?;
-                self.call(py, &verb, |socket| set(socket, number))?;
-            }
-            Access::Linger(_, set) => {
-                let set = set.ok_or_else(read_only)?;
-                let time = if value.is_none() { None } else { Some(seconds()?) };
-                self.call(py, &verb, |socket| set(socket, time))?;
-            }
-            Access::Time(_, set) => {
-                let set = set.ok_or_else(read_only)?;
-                let time = seconds()?;
-                self.call(py, &verb, |socket| set(socket, time))?;
-            }
-        }
-        Ok(true)
+        options::set(py, self, name, value)
     }
 }
 
@@ -726,22 +673,4 @@ impl Datagram {
     ) -> PyResult<Bound<'py, PyAny>> {
         datagrams::send_many(slf.as_super(), items, expires)
     }
-}
-
-/// Every option that some supported OS has.
-#[pyfunction]
-pub fn option_names() -> Vec<&'static str> {
-    options::NAMES.to_vec()
-}
-
-/// What this OS has: name -> (type, readable, writable).
-#[pyfunction]
-#[pyo3(name = "options")]
-pub fn option_table(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let all = PyDict::new(py);
-    for (name, access) in crate::options::table() {
-        let (kind, writable) = access.describe();
-        all.set_item(name, (kind, true, writable))?;
-    }
-    Ok(all)
 }

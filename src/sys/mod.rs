@@ -9,7 +9,9 @@
 //! | `RECONNECTS` | a TCP socket whose connect failed may connect again |
 //! | `now` | monotonic nanoseconds |
 //! | `number` | a descriptor as Python's number |
-//! | `OPTIONS` | the socket options that not every OS has |
+//! | `SYSTEM`, `HEADERS`, `level` | its column of the options' table, what its headers say of that, levels |
+//! | `getsockopt`, `setsockopt`, `attach_filter`, `filter` | the calls |
+//! | `time`, `linger`, `group`, `source`, `interface`, `read_*` | how the values of options lie in memory |
 //! | `interface_index`, `os_str`, `unix_name` | names of interfaces and of unix sockets |
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |
 //! | `SignalPipe` | bytes that a signal handler writes wake the poller |
@@ -19,13 +21,17 @@
 
 #[cfg(unix)]
 mod unix;
+#[cfg(unix)]
+mod unix_options;
 #[cfg(windows)]
 mod windows;
+#[cfg(windows)]
+mod windows_options;
 
 #[cfg(unix)]
-pub use unix::*;
+pub use {unix::*, unix_options::*};
 #[cfg(windows)]
-pub use windows::*;
+pub use {windows::*, windows_options::*};
 
 /// A datagram that came.
 #[derive(Debug)]

@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use super::Datagram;
 use crate::address::Address;
-use crate::options::Access;
 
 pub type RawDescriptor = RawFd;
 
@@ -58,31 +57,6 @@ pub fn now() -> u64 {
     unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
-
-/// The options that not every OS has.
-pub const OPTIONS: &[(&str, Access)] = &[
-    #[cfg(not(target_vendor = "apple"))]
-    ("so_acceptconn", Access::Bool(Socket::is_listener, None)),
-    ("so_reuseport", Access::Bool(Socket::reuse_port, Some(Socket::set_reuse_port))),
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    ("tcp_cork", Access::Bool(Socket::tcp_cork, Some(Socket::set_tcp_cork))),
-    (
-        "tcp_keepidle",
-        Access::Time(Socket::tcp_keepalive_time, Some(|s, v| s.set_tcp_keepalive(&TcpKeepalive::new().with_time(v)))),
-    ),
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    ("tcp_maxseg", Access::Int(Socket::tcp_mss, Some(Socket::set_tcp_mss))),
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    ("tcp_quickack", Access::Bool(Socket::tcp_quickack, Some(Socket::set_tcp_quickack))),
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    (
-        "tcp_user_timeout",
-        Access::Time(
-            |s| s.tcp_user_timeout().map(Option::unwrap_or_default),
-            Some(|s, v| s.set_tcp_user_timeout(Some(v))),
-        ),
-    ),
-];
 
 /// A descriptor as Python's number.
 pub fn number(raw: RawDescriptor) -> i64 {

@@ -17,7 +17,6 @@ use windows_sys::Win32::Networking::WinSock as ws;
 
 use super::Datagram;
 use crate::address::{Address, Family};
-use crate::options::Access;
 
 pub type RawDescriptor = RawSocket;
 
@@ -52,9 +51,6 @@ pub fn now() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
-
-/// The options that not every OS has.
-pub const OPTIONS: &[(&str, Access)] = &[];
 
 /// A descriptor as Python's number.
 pub fn number(raw: RawDescriptor) -> i64 {
@@ -105,7 +101,7 @@ fn exclusive(socket: &Socket) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(last_error()) }
 }
 
-fn last_error() -> io::Error {
+pub(super) fn last_error() -> io::Error {
     // SAFETY: has no preconditions.
     io::Error::from_raw_os_error(unsafe { ws::WSAGetLastError() })
 }

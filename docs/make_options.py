@@ -1,0 +1,36 @@
+"""Prints the page of socket options from the library's own table: python docs/make_options.py > docs/options.md"""
+
+from sock import _sock
+
+HEAD = """# Socket options
+
+For `s.setopt(name, value)` and `s.getopt(name)`; `sock.options()` lists those of the running system. Names are the
+system's, in lower case. What only another system has raises `not_supported`; a name that none has, `ValueError`.
+
+| type | value |
+|---|---|
+| bool, int, str | as in Python |
+| float | seconds; rounded up to what the system counts in |
+| linger | seconds as an int, or None for off |
+| bytes | the system's structure as it is; of a filter its instructions |
+| membership | (group, interface): the interface by name, index or (IPv4) address, or None for the system's choice |
+| source membership | (group, interface's address or None, source) |
+| interface | by name, index or (`ip_multicast_if`) address |
+| credentials | (pid, uid, gid) |
+| ints, address | a list of ints; a `SockAddr` |
+| none | any value: setting it does something |
+
+`r`: can be read; `w`: can be set. Some need rights, or a certain kind or state of socket: the error says so.
+
+| option | type | | systems |
+|---|---|---|---|"""
+
+
+def main() -> None:
+    print(HEAD)
+    for name, kind, readable, writable, systems in _sock.option_rows():
+        print(f'| `{name}` | {kind} | {"r" * readable}{"w" * writable} | {", ".join(systems)} |')
+
+
+if __name__ == '__main__':
+    main()
