@@ -27,9 +27,10 @@ from _tools import HERE, build_native, cores, cpu_time, native, pinned
 NATIVE = 'native'
 OURS = 'sock_recv'
 RIVAL = 'uvloop_protocol'
+OUR_DATAGRAMS, OUR_BATCHES = 'sock_recvfrom', 'sock_recvmany'
 
 #: Server -> what it runs on: the module, and the distribution that has its version.
-SERVERS = {
+STREAMS = {
     NATIVE: None,
     OURS: ('sock', 'corosock'),
     RIVAL: ('uvloop', 'uvloop'),
@@ -41,10 +42,28 @@ SERVERS = {
     'trio_socket': ('trio', 'trio'),
     'asyncio_sock': ('asyncio', None),
 }
+DATAGRAMS = {
+    NATIVE: None,
+    OUR_DATAGRAMS: ('sock', 'corosock'),
+    OUR_BATCHES: ('sock', 'corosock'),
+    'uvloop_datagram': ('uvloop', 'uvloop'),
+    'rloop_datagram': ('rloop', 'rloop'),
+    'asyncio_datagram': ('asyncio', None),
+    'gevent_recvfrom': ('gevent', 'gevent'),
+    'curio_recvfrom': ('curio', 'curio'),
+    'trio_recvfrom': ('trio', 'trio'),
+    'asyncio_recvfrom': ('asyncio', None),
+}
+SERVERS = {**STREAMS, **DATAGRAMS}
+OUR_SERVERS = (OURS, OUR_DATAGRAMS, OUR_BATCHES)
 
-#: What `--check` demands: at most so many times the CPU time of the native server.
+#: What `--check` demands: at most so many times the CPU time of the native server ...
 MOST_TIMES_NATIVE = 1.3
-CHECKED = '1kx64'
+#: ... and less than these: scenario -> (our server, the others).
+CHECKED = {
+    '1kx64': (OURS, (RIVAL,)),
+    'udp512x64': (OUR_DATAGRAMS, ('uvloop_datagram', 'rloop_datagram')),
+}
 
 #: A measurement that takes so much longer than it should is stuck.
 PATIENCE = 60
@@ -58,6 +77,8 @@ class Scenario:
     #: The generator's mode, and what goes between the port and the seconds.
     mode: str
     arguments: tuple[int, ...]
+    servers: tuple[str, ...] = tuple(STREAMS)
+    native: str = 'echo-server'
 
 
 SCENARIOS = {
@@ -65,6 +86,7 @@ SCENARIOS = {
     '1kx1000': Scenario('1 KB x 1000', 'msg', 'echo', (1000, 1024)),
     '10kx64': Scenario('10 KB x 64', 'msg', 'echo', (64, 10240)),
     'accept': Scenario('accept + 1 byte each way + close, 64 at a time', 'conn', 'accept', (64,)),
+    'udp512x64': Scenario('UDP 512 B x 64', 'msg', 'udp', (64, 512), tuple(DATAGRAMS), 'udp-echo-server'),
 }
 
 
@@ -97,17 +119,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, help='how often each server is measured; default: 5')
     parser.add_argument('--seconds', type=float, help='how long one measurement takes; default: 1')
     parser.add_argument('--warmup', type=float, help='the same load before, not counted; default: 0.3')
-    parser.add_argument('--quick', action='store_true', help='native, sock and uvloop alone; 7 rounds of 0.4 s')
+    parser.add_argument('--quick', action='store_true', help='native, sock, uvloop and rloop alone; 7 rounds of 0.4 s')
     parser.add_argument('--same-core', action='store_true', help='the load generator on the core of the server')
     parser.add_argument('--python', default=sys.executable, help='the interpreter that runs the servers')
     parser.add_argument('--name', help="of the files in results; default: 'latest', 'quick', 'same-core', ...")
     parser.add_argument(
         '--check',
         action='store_true',
-        help=f'fail if sock takes more than {MOST_TIMES_NATIVE} x the CPU of native, or not less than uvloop',
+        help=f'fail if sock takes more than {MOST_TIMES_NATIVE} x the CPU of native, or not less than its rivals',
     )
     chosen = parser.parse_args()
-    chosen.servers = chosen.servers or ([NATIVE, OURS, RIVAL] if chosen.quick else list(SERVERS))
+    quick = [NATIVE, *(name for name in SERVERS if name.startswith(('sock', 'uvloop', 'rloop')))]
+    chosen.servers = chosen.servers or (quick if chosen.quick else list(SERVERS))
     chosen.scenarios = chosen.scenarios or list(SCENARIOS)
     chosen.rounds = (7 if chosen.quick else 5) if chosen.rounds is None else chosen.rounds
     chosen.seconds = (0.4 if chosen.quick else 1.0) if chosen.seconds is None else chosen.seconds
@@ -119,8 +142,8 @@ def arguments() -> argparse.Namespace:
         parser.error('--rounds, --seconds and --warmup must be positive')
     if pathlib.Path(chosen.name).name != chosen.name:
         parser.error('--name is a name, not a path')
-    if chosen.check and not ({NATIVE, OURS} <= set(chosen.servers) and CHECKED in chosen.scenarios):
-        parser.error(f'--check needs the servers {NATIVE} and {OURS} and the scenario {CHECKED}')
+    if chosen.check and not set(CHECKED) & set(chosen.scenarios):
+        parser.error(f'--check needs one of the scenarios {", ".join(CHECKED)}')
     return chosen
 
 
@@ -153,7 +176,7 @@ def about(python: str) -> tuple[str, dict[str, str]]:
 
 def measure(server: str, scenario: Scenario, options: argparse.Namespace) -> dict[str, float]:
     """One server process under one load."""
-    command = [str(native('echo-server'))] if server == NATIVE else [options.python, f'servers/{server}.py']
+    command = [str(native(scenario.native))] if server == NATIVE else [options.python, f'servers/{server}.py']
     load = [str(native('load')), scenario.mode, '127.0.0.1']
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'cwd': HERE}
     with pinned(options.server_core):
@@ -204,16 +227,18 @@ Rounds = dict[str, dict[str, list[dict[str, float]]]]
 
 def run(servers: list[str], options: argparse.Namespace) -> Rounds:
     """All measurements: by scenario, by server, in the order of the rounds. What fails once is left out."""
-    rounds: Rounds = {scenario: {server: [] for server in servers} for scenario in options.scenarios}
+    rounds: Rounds = {
+        scenario: {server: [] for server in servers if server in SCENARIOS[scenario].servers}
+        for scenario in options.scenarios
+    }
     for number in range(options.rounds):
         for name in options.scenarios:
             scenario = SCENARIOS[name]
             log(f'round {number + 1} of {options.rounds}, {scenario.title}')
             # Another server begins each round: none is always measured after the same one.
-            turn = number % len(servers)
-            for server in servers[turn:] + servers[:turn]:
-                if server not in rounds[name]:
-                    continue
+            these = list(rounds[name])
+            turn = number % max(len(these), 1)
+            for server in these[turn:] + these[:turn]:
                 try:
                     got = measure(server, scenario, options)
                 except Failed as failed:
@@ -291,7 +316,7 @@ def svg(summary: dict[str, dict[str, dict[str, float | None]]], subtitle: str) -
     gap = 40
     half = (width - 2 * margin - label - gap) / 2 - value
     left, right = margin + label, margin + label + half + value + gap
-    colours = {NATIVE: '#868e96', OURS: '#e8590c'}
+    colours = {NATIVE: '#868e96'} | dict.fromkeys(OUR_SERVERS, '#e8590c')
     shapes = []
 
     def text(x: float, y: float, what: str, style: str = '') -> None:
@@ -316,7 +341,7 @@ def svg(summary: dict[str, dict[str, dict[str, float | None]]], subtitle: str) -
         for server, each in rows.items():
             base = y + bar - 3
             colour = colours.get(server, '#4c6ef5')
-            bold = 'font-weight="bold"' if server == OURS else ''
+            bold = 'font-weight="bold"' if server in OUR_SERVERS else ''
             text(left - 8, base, server, f'text-anchor="end" {bold}')
             bars = (
                 (left, each['cpu_us'] / most_cpu, f'{each["cpu_us"]:.1f}'),
@@ -341,27 +366,34 @@ def svg(summary: dict[str, dict[str, dict[str, float | None]]], subtitle: str) -
 
 def check(rounds: Rounds) -> list[str]:
     """What falls short of the bars, a sentence each."""
-    checked = rounds[CHECKED]
-    title = SCENARIOS[CHECKED].title
-    times_native = ratio(checked, OURS, NATIVE, 'cpu_us')
-    if times_native is None:
-        return [f'{OURS} or {NATIVE} could not be measured at {title}: nothing is known']
     missed = []
-    if times_native > MOST_TIMES_NATIVE:
-        missed.append(
-            f'at {title} sock takes {times_native:.3f} x the CPU time per message of native; '
-            f'{MOST_TIMES_NATIVE} x is the most it may'
-        )
-    times_rival = ratio(checked, OURS, RIVAL, 'cpu_us')
-    if times_rival is None:
-        log(f'check: {RIVAL} was not measured, so sock is not compared with it')
-    elif times_rival >= 1:
-        missed.append(
-            f'at {title} sock takes {times_rival:.3f} x the CPU time per message of {RIVAL}; it must take less'
-        )
+    for name, (ours, rivals) in CHECKED.items():
+        if name not in rounds:
+            continue
+        servers, title = rounds[name], SCENARIOS[name].title
+        times_native = ratio(servers, ours, NATIVE, 'cpu_us')
+        if times_native is None:
+            missed.append(f'{ours} or {NATIVE} could not be measured at {title}: nothing is known')
+            continue
+        least = {NATIVE: (times_native, MOST_TIMES_NATIVE)}
+        least |= {rival: (times, 1) for rival in rivals if (times := ratio(servers, ours, rival, 'cpu_us')) is not None}
+        found = ', '.join(f'{times:.3f} x {other}' for other, (times, _) in least.items())
+        log(f'check: at {title} {ours} takes {found}, of their CPU time')
+        for rival in rivals:
+            if rival not in least:
+                log(f'check: {rival} was not measured at {title}')
+        missed += [
+            f'at {title} {ours} takes {times:.3f} x the CPU time of {other}; it must take less than {most} x'
+            for other, (times, most) in least.items()
+            if times >= most
+        ]
+    batches = ratio(rounds.get('udp512x64', {}), OUR_BATCHES, NATIVE, 'cpu_us')
+    if batches is not None:
+        log(f'check: {OUR_BATCHES} takes {batches:.3f} x {NATIVE}, one by one')
+        if batches >= 1:
+            missed.append(f'{OUR_BATCHES} takes {batches:.3f} x the CPU time of {NATIVE}, which takes one by one')
     if not missed:
-        less = '' if times_rival is None else f', {times_rival:.3f} x {RIVAL}'
-        print(f'\ncheck passed: at {title} sock takes {times_native:.3f} x the CPU time of native{less}')
+        print('\ncheck passed')
     return missed
 
 

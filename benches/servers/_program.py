@@ -11,6 +11,9 @@ BACKLOG = 4096
 #: would cost a short connection more in page faults than all the rest of it.
 BUFFER = 16384
 
+#: The buffer of those that serve datagrams.
+DATAGRAM = 2048
+
 
 def announce(port: int) -> None:
     """Prints `port N`, and ends the process when stdin ends. The OS thread that waits for that costs nothing."""

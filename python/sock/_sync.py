@@ -20,7 +20,6 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from queue import Empty, Full
 from typing import Any, Generic, TypeVar
 
 from . import _sock
@@ -545,12 +544,16 @@ class Queue(Generic[T]):
     def put_nowait(self, item: T) -> None:
         """Appends an item, from anywhere; ``queue.Full`` where ``put`` would wait."""
         if not self._room.try_acquire():
+            from queue import Full
+
             raise Full
         self._put(item)
 
     def get_nowait(self) -> T:
         """Takes the first item, from anywhere; ``queue.Empty`` where ``get`` would wait."""
         if not self._ready.try_acquire():
+            from queue import Empty
+
             raise Empty
         return self._get()
 

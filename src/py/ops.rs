@@ -23,7 +23,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use self::datagrams::{Outgoing, Receive, View};
+use self::datagrams::{Outgoing, Receive, Views};
 use super::address::SockAddr;
 use super::error::{self, Moved};
 use super::poller::deadline;
@@ -69,8 +69,7 @@ enum What {
     /// A datagram to an address, or to the connected one.
     SendTo(Option<Py<SockAddr>>),
     /// The datagrams that are there.
-    #[expect(clippy::box_collection, reason = "as above")]
-    RecvMany(Box<Vec<View>>),
+    RecvMany(Box<Views>),
     /// Several datagrams, each to its address. `want` and `moved` count datagrams.
     SendMany(Box<Outgoing>),
     SendFile(Box<FilePart>),
@@ -117,6 +116,15 @@ impl What {
             What::Sleep => "sleep",
             What::Wait => "wait",
             What::Suspend => "suspend",
+        }
+    }
+
+    /// The result is a number and an address: nothing that matters if it lives on for a while.
+    #[cfg_attr(Py_3_14, allow(dead_code))]
+    fn gives_plain_data(&self) -> bool {
+        match self {
+            What::Datagram(receive) => !receive.gives_bytes(),
+            _ => false,
         }
     }
 
@@ -315,8 +323,13 @@ impl Op {
         // SAFETY: `obj` is always set; released once: PyBuffer_Release sets it to null.
         unsafe {
             if !(*self.buffer.as_ptr()).obj.is_null() {
-                ffi::PyBuffer_Release(self.buffer.as_mut_ptr());
+                return ffi::PyBuffer_Release(self.buffer.as_mut_ptr());
             }
+        }
+        match &mut self.what {
+            What::RecvMany(views) => views.clear(),
+            What::SendMany(outgoing) => outgoing.clear(),
+            _ => {}
         }
     }
 
@@ -365,7 +378,9 @@ impl Op {
                         return fail(self.busy(py, direction));
                     }
                     let result = self.attempts(py, &task, direction, false);
-                    self.release_unless_pending(&result);
+                    if !matches!(result, Ok(Step::Pending)) {
+                        self.source().direction(direction).release();
+                    }
                     return result;
                 }
                 self.run_waiting(py, &task)
@@ -383,7 +398,9 @@ impl Op {
                         Reason::Cancelled => fail(error::cancelled(py)),
                         reason => self.attempts(py, &task, direction, reason == Reason::Expired),
                     };
-                    self.release_unless_pending(&result);
+                    if !matches!(result, Ok(Step::Pending)) {
+                        self.source().direction(direction).release();
+                    }
                     return result;
                 }
                 self.finish_waiting(py, &task, reason)
@@ -394,28 +411,22 @@ impl Op {
                     self.withdraw(py);
                     return fail(elsewhere());
                 }
+                // Only operations that have a direction pause.
+                let direction = self.what.direction().unwrap_or(Direction::Read);
                 let result = if task.get().wait().take_cancelled() {
                     fail(error::cancelled(py))
                 } else if self.is_late(task.get()) {
                     fail(self.timeout(py))
                 } else {
-                    // Only operations that have a direction pause.
-                    self.attempts(py, &task, self.what.direction().unwrap_or(Direction::Read), false)
+                    self.attempts(py, &task, direction, false)
                 };
-                self.release_unless_pending(&result);
+                if !matches!(result, Ok(Step::Pending)) {
+                    self.source().direction(direction).release();
+                }
                 result
             }
             Stage::Busy => fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
             Stage::Done => fail(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
-        }
-    }
-
-    #[inline(always)]
-    fn release_unless_pending(&self, result: &Outcome<Step>) {
-        if !matches!(result, Ok(Step::Pending))
-            && let Some(direction) = self.what.direction()
-        {
-            self.source().direction(direction).release();
         }
     }
 
@@ -1225,11 +1236,6 @@ unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
     if !matches!(result, Ok(Step::Pending)) {
         op.next(Stage::Done);
         op.unpin();
-        match &mut op.what {
-            What::RecvMany(views) => views.clear(),
-            What::SendMany(views) => views.clear(),
-            _ => {}
-        }
     }
     result
 }
@@ -1270,7 +1276,7 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
                 ffi::Py_None()
             }
             Ok(Step::Done(value)) => {
-                stop_iteration(py, value);
+                stop_iteration(py, value, || (*op_of(object)).what.gives_plain_data());
                 ptr::null_mut()
             }
             Err(error) => {
@@ -1282,19 +1288,19 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
 }
 
 /// Python 3.12 and 3.13 look at `tp_iternext` and not at `am_send`: there each result costs a `StopIteration`. The most
-/// frequent ones, None and numbers, do without a new one: no exception at all stands for None, and numbers go into the
-/// same exception again and again, unless somebody has kept it.
+/// frequent ones, None and plain data, do without a new one: no exception at all stands for None, and plain data goes
+/// into the same exception again and again, unless somebody has kept it.
 #[cfg(all(Py_3_12, not(Py_3_14), not(Py_GIL_DISABLED), not(Py_LIMITED_API)))]
-fn stop_iteration(py: Python<'_>, value: Py<PyAny>) {
+fn stop_iteration(py: Python<'_>, value: Py<PyAny>, plain: impl FnOnce() -> bool) {
     /// Guarded by the interpreter's lock.
     static REUSED: AtomicPtr<ffi::PyStopIterationObject> = AtomicPtr::new(ptr::null_mut());
     if value.is_none(py) {
         return value.drop_ref(py);
     }
     // SAFETY: `REUSED` is null or a StopIteration that we hold a reference to; with no other reference, and as we are
-    // attached, nobody else sees its fields. The old value is a number, whose end runs no code.
+    // attached, nobody else sees its fields. The old value is plain data, whose end runs no code.
     unsafe {
-        if ffi::PyLong_CheckExact(value.as_ptr()) != 0 {
+        if ffi::PyLong_CheckExact(value.as_ptr()) != 0 || plain() {
             let mut reused = REUSED.load(Ordering::Relaxed);
             if reused.is_null() || ffi::Py_REFCNT(reused.cast()) != 1 || !(*reused).traceback.is_null() {
                 REUSED.store(ptr::null_mut(), Ordering::Relaxed);
@@ -1317,7 +1323,7 @@ fn stop_iteration(py: Python<'_>, value: Py<PyAny>) {
 }
 
 #[cfg(not(all(Py_3_12, not(Py_3_14), not(Py_GIL_DISABLED), not(Py_LIMITED_API))))]
-fn stop_iteration(py: Python<'_>, value: Py<PyAny>) {
+fn stop_iteration(py: Python<'_>, value: Py<PyAny>, _plain: impl FnOnce() -> bool) {
     PyErr::new::<PyStopIteration, _>((value,)).restore(py);
 }
 

@@ -12,7 +12,7 @@ use socket2::{Protocol, Type};
 
 use super::address::SockAddr;
 use super::error::{self, Moved};
-use super::ops::datagrams::{self, Peer};
+use super::ops::datagrams::{self, Peer, Senders};
 use super::thread::running;
 use super::{Handle, Source, ops, options};
 use crate::address::{Address, Family};
@@ -583,13 +583,19 @@ impl Stream {
 
 /// The Rust half of datagram and raw sockets.
 #[pyclass(frozen, subclass, extends = Socket, module = "sock._sock")]
-pub struct Datagram;
+pub struct Datagram(Senders);
+
+impl Datagram {
+    pub fn senders(&self) -> &Senders {
+        &self.0
+    }
+}
 
 #[pymethods]
 impl Datagram {
     #[new]
     fn new(new: &NewSocket) -> PyResult<PyClassInitializer<Self>> {
-        Ok(PyClassInitializer::from(Socket::new(new)?).add_subclass(Datagram))
+        Ok(PyClassInitializer::from(Socket::new(new)?).add_subclass(Datagram(Senders::default())))
     }
 
     /// Receives the next datagram into a writable buffer, at most `maxlen` bytes, and returns how many came. With a

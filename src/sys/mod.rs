@@ -16,6 +16,7 @@
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |
 //! | `SignalPipe` | bytes that a signal handler writes wake the poller |
 //! | `is_transient_accept`, `is_not_connected`, `ALREADY_CONNECTED` | what an error number means |
+//! | `OsAddress` | an address as the system takes it |
 //! | `is_undelivered`, `undelivered` | an ICMP error of an earlier datagram |
 //! | `poller_fd` | the number behind a registry: epoll, kqueue |
 

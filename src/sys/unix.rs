@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -159,10 +160,46 @@ unsafe fn datagram(len: usize, header: &libc::msghdr) -> Datagram {
 /// The kernel wrote an address to `name`, `size` bytes of it, and there is room for the largest.
 unsafe fn address(name: *mut SockAddrStorage, size: libc::socklen_t) -> Option<Address> {
     let size = (size as usize).min(size_of::<SockAddrStorage>());
+    // SAFETY: the kernel wrote a whole IPv4 address, the most frequent kind, which needs none of what follows.
+    unsafe {
+        let inet = name.cast::<libc::sockaddr_in>();
+        if size == size_of::<libc::sockaddr_in>() && i32::from((*inet).sin_family) == libc::AF_INET {
+            let ip = Ipv4Addr::from((*inet).sin_addr.s_addr.to_ne_bytes());
+            return Some(Address::V4(SocketAddrV4::new(ip, u16::from_be((*inet).sin_port))));
+        }
+    }
     // SAFETY: what the kernel did not write is zeroed before it is read.
     unsafe {
         ptr::write_bytes(name.cast::<u8>().add(size), 0, size_of::<SockAddrStorage>() - size);
         Address::from_os(&SockAddr::new(name.read(), size as libc::socklen_t))
+    }
+}
+
+/// An address as the kernel takes it; that of IPv4 is a fraction of the others' size.
+#[derive(Debug)]
+pub enum OsAddress {
+    V4(libc::sockaddr_in),
+    Other(Box<SockAddr>),
+}
+
+impl OsAddress {
+    pub fn new(address: &Address) -> io::Result<Self> {
+        let Address::V4(address) = address else {
+            return Ok(OsAddress::Other(Box::new(address.to_os()?)));
+        };
+        // SAFETY: all zeroes is a value of this plain structure.
+        let mut inet: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+        inet.sin_family = libc::AF_INET as libc::sa_family_t;
+        inet.sin_port = address.port().to_be();
+        inet.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+        Ok(OsAddress::V4(inet))
+    }
+
+    fn parts(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        match self {
+            OsAddress::V4(inet) => (ptr::from_ref(inet).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t),
+            OsAddress::Other(address) => (address.as_ptr().cast(), address.len()),
+        }
     }
 }
 
@@ -312,8 +349,8 @@ impl Descriptor {
     ///
     /// # Safety
     /// `data` is valid for reading `len` bytes.
-    pub unsafe fn send_to(&self, data: *const u8, len: usize, to: Option<&SockAddr>) -> io::Result<usize> {
-        let (address, size) = to.map_or((ptr::null(), 0), |to| (to.as_ptr().cast(), to.len()));
+    pub unsafe fn send_to(&self, data: *const u8, len: usize, to: Option<&OsAddress>) -> io::Result<usize> {
+        let (address, size) = to.map_or((ptr::null(), 0), OsAddress::parts);
         // SAFETY: as the caller promises; the address is valid for the call.
         let sent = unsafe { libc::sendto(self.raw(), data.cast(), len, SEND_FLAGS, address, size) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
@@ -361,7 +398,7 @@ impl Descriptor {
     ///
     /// # Safety
     /// Each is valid for reading as many bytes as it says.
-    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<SockAddr>)]) -> io::Result<usize> {
+    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<OsAddress>)]) -> io::Result<usize> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             let all = &all[..all.len().min(BATCH)];
@@ -375,8 +412,9 @@ impl Descriptor {
                 .map(|(part, (_, _, to))| {
                     let mut header = message(part, ptr::null_mut());
                     if let Some(to) = to {
-                        header.msg_name = to.as_ptr().cast_mut().cast();
-                        header.msg_namelen = to.len();
+                        let (address, size) = to.parts();
+                        header.msg_name = address.cast_mut().cast();
+                        header.msg_namelen = size;
                     }
                     libc::mmsghdr { msg_hdr: header, msg_len: 0 }
                 })

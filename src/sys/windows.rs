@@ -123,6 +123,16 @@ pub fn poller_fd(_registry: &Registry) -> i64 {
     -1
 }
 
+/// An address as Winsock takes it.
+#[derive(Debug)]
+pub struct OsAddress(SockAddr);
+
+impl OsAddress {
+    pub fn new(address: &Address) -> io::Result<Self> {
+        address.to_os().map(OsAddress)
+    }
+}
+
 /// An ICMP message says that an earlier datagram did not arrive: Winsock tells even a socket that is not connected.
 pub fn is_undelivered(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ws::WSAECONNRESET | ws::WSAENETRESET))
@@ -284,9 +294,9 @@ impl Descriptor {
     ///
     /// # Safety
     /// `data` is valid for reading `len` bytes.
-    pub unsafe fn send_to(&self, data: *const u8, len: usize, to: Option<&SockAddr>) -> io::Result<usize> {
+    pub unsafe fn send_to(&self, data: *const u8, len: usize, to: Option<&OsAddress>) -> io::Result<usize> {
         let len = i32::try_from(len).map_err(|_| io::Error::from_raw_os_error(ws::WSAEMSGSIZE))?;
-        let (address, size) = to.map_or((std::ptr::null(), 0), |to| (to.as_ptr().cast(), to.len()));
+        let (address, size) = to.map_or((std::ptr::null(), 0), |to| (to.0.as_ptr().cast(), to.0.len()));
         self.attempt(|socket| {
             // SAFETY: as the caller promises; the address is valid for the call.
             let sent = unsafe { ws::sendto(socket.as_raw_socket() as ws::SOCKET, data, len, 0, address, size) };
@@ -307,7 +317,7 @@ impl Descriptor {
     ///
     /// # Safety
     /// Each is valid for reading as many bytes as it says.
-    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<SockAddr>)]) -> io::Result<usize> {
+    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<OsAddress>)]) -> io::Result<usize> {
         // SAFETY: as the caller promises.
         super::one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) })
             .map(|sent| sent.len())

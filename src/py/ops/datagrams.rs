@@ -1,8 +1,10 @@
 //! Datagrams, one or several for each system call. Each comes whole, or it is an error that says what of it fitted.
 
 use pyo3::types::{PyList, PyTuple};
-use socket2::SockAddr as OsAddress;
 
+use crate::sys::OsAddress;
+
+use super::super::socket::Datagram;
 use super::{
     Address, Arg, Attempt, Bound, Lease, Making, Moved, Op, Outcome, Py, PyAny, PyAnyMethods, PyBufferError, PyBytes,
     PyErr, PyResult, PyTypeError, PyValueError, Python, SockAddr, Socket, Source, What, count, error, fail, ffi, io,
@@ -24,6 +26,10 @@ pub(super) struct Receive {
 }
 
 impl Receive {
+    pub(super) fn gives_bytes(&self) -> bool {
+        self.bytes
+    }
+
     pub(super) fn name(&self) -> &'static str {
         if self.sender { "recvfrom" } else { "recv" }
     }
@@ -42,16 +48,28 @@ fn is_from(wanted: &Address, from: &Address) -> bool {
     }
 }
 
-/// A buffer, pinned. In a box, since exporters may point into the view.
-pub(super) struct View(Box<ffi::Py_buffer>);
+/// Pinned buffers. They never move, since exporters may point into their views: there is room for all from the start.
+pub(super) struct Views(Vec<ffi::Py_buffer>);
 
-impl View {
-    fn new(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Self> {
+impl Views {
+    fn with_capacity(count: usize) -> Self {
+        Views(Vec::with_capacity(count))
+    }
+
+    /// Pins one more: where it is, and how long.
+    fn pin(&mut self, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<(*mut u8, usize)> {
+        if self.0.len() == self.0.capacity() {
+            return Err(PyValueError::new_err("the buffers changed while they were looked at"));
+        }
         let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
-        let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: both pointers are valid; the view is released by its drop, and only if this succeeds.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, flags) } == 0 {
-            return Ok(View(view));
+        let place = self.0.spare_capacity_mut()[0].as_mut_ptr();
+        // SAFETY: both pointers are valid; the view is released by `clear`, and only if this succeeds.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), place, flags) } == 0 {
+            // SAFETY: PyObject_GetBuffer filled it.
+            return Ok(unsafe {
+                self.0.set_len(self.0.len() + 1);
+                ((*place).buf.cast(), (*place).len as usize)
+            });
         }
         let failed = PyErr::fetch(object.py());
         let kind = object.get_type().name()?;
@@ -68,23 +86,26 @@ impl View {
         Err(PyTypeError::new_err(format!("{wanted}: this {kind} is no such buffer")))
     }
 
-    fn len(&self) -> usize {
-        self.0.len as usize
+    pub(super) fn clear(&mut self) {
+        for view in &mut self.0 {
+            // SAFETY: a view that PyObject_GetBuffer filled, released once, by an OS thread that is attached: operations
+            // are stepped and dropped by calls from Python.
+            unsafe { ffi::PyBuffer_Release(view) };
+        }
+        self.0.clear();
     }
 }
 
-impl Drop for View {
+impl Drop for Views {
     fn drop(&mut self) {
-        // SAFETY: a view that PyObject_GetBuffer filled, released once, by an OS thread that is attached: operations
-        // are stepped and dropped by calls from Python.
-        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+        self.clear();
     }
 }
 
 /// Several datagrams on their way out. The pointers are the views'.
 pub(super) struct Outgoing {
     all: Vec<(*const u8, usize, Option<OsAddress>)>,
-    views: Vec<View>,
+    views: Views,
 }
 
 impl Outgoing {
@@ -94,11 +115,58 @@ impl Outgoing {
     }
 }
 
-fn sender(py: Python<'_>, from: Option<Address>) -> PyResult<Bound<'_, PyAny>> {
-    Ok(from.map(SockAddr).into_pyobject(py)?.into_any())
+/// The addresses of the last senders, as objects: who sends often costs no new one each time. A slot for each of so
+/// many hashes of an address.
+#[derive(Default)]
+pub struct Senders(parking_lot::Mutex<Vec<Option<Py<SockAddr>>>>);
+
+impl Senders {
+    const SLOTS: usize = 256;
+
+    fn object<'py>(&self, py: Python<'py>, from: Option<Address>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(from) = from else {
+            return Ok(py.None().into_bound(py));
+        };
+        let Address::V4(inet) = &from else {
+            return Ok(SockAddr(from).into_pyobject(py)?.into_any());
+        };
+        let hash = u32::from(*inet.ip()) ^ u32::from(inet.port()).wrapping_mul(0x9E37_79B1) >> 16;
+        let slot = hash as usize % Self::SLOTS;
+        if let Some(Some(known)) = self.0.lock().get(slot)
+            && known.get().0 == from
+        {
+            return Ok(known.bind(py).clone().into_any());
+        }
+        let new = Bound::new(py, SockAddr(from))?;
+        let old = {
+            let mut slots = self.0.lock();
+            if slots.is_empty() {
+                slots.resize_with(Self::SLOTS, || None);
+            }
+            slots[slot].replace(new.clone().unbind())
+        };
+        drop(old); // under no lock
+        Ok(new.into_any())
+    }
+}
+
+/// What came, and from whom.
+fn pair<'py>(py: Python<'py>, what: Py<PyAny>, from: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: a new tuple of two, or null with an exception set; it takes over both references.
+    unsafe {
+        let pair = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(2))?;
+        ffi::PyTuple_SET_ITEM(pair.as_ptr(), 0, what.into_ptr());
+        ffi::PyTuple_SET_ITEM(pair.as_ptr(), 1, from.into_ptr());
+        Ok(pair)
+    }
 }
 
 impl Op {
+    fn senders<'a>(&self) -> &'a Senders {
+        // SAFETY: operations on datagrams are made by methods of `Datagram` alone; as `socket`.
+        unsafe { self.object::<Datagram>().unwrap_unchecked() }.senders()
+    }
+
     /// A failed call: an ICMP error of an earlier datagram concerns a connected socket alone, and it goes on.
     fn datagram_failed(&self, py: Python<'_>, lease: &Lease<'_>, failed: io::Error) -> Outcome<Attempt> {
         if !sys::is_undelivered(&failed) {
@@ -157,8 +225,7 @@ impl Op {
         if !how.sender {
             return Ok(Attempt::Done(data));
         }
-        let result = PyTuple::new(py, [data.into_bound(py), sender(py, got.from)?])?;
-        Ok(Attempt::Done(result.into_any().unbind()))
+        Ok(Attempt::Done(pair(py, data, self.senders().object(py, got.from)?)?.unbind()))
     }
 
     #[inline(never)]
@@ -166,7 +233,7 @@ impl Op {
         let What::SendTo(to) = &self.what else {
             return Ok(Attempt::WouldBlock);
         };
-        let address = to.as_ref().map(|to| to.get().0.to_os()).transpose();
+        let address = to.as_ref().map(|to| OsAddress::new(&to.get().0)).transpose();
         // SAFETY: the buffer is pinned, and `want` is not beyond its end.
         let sent = address.and_then(|to| unsafe { lease.send_to(self.data(), self.want, to.as_ref()) });
         match sent {
@@ -183,7 +250,7 @@ impl Op {
         let What::RecvMany(views) = &self.what else {
             return Ok(Attempt::WouldBlock);
         };
-        let rooms: Vec<_> = views.iter().map(|view| (view.0.buf.cast::<u8>(), view.len())).collect();
+        let rooms: Vec<_> = views.0.iter().map(|view| (view.buf.cast::<u8>(), view.len as usize)).collect();
         // SAFETY: the rooms are the pinned buffers.
         let got = match unsafe { lease.recv_many(&rooms) } {
             Ok(got) => got,
@@ -191,11 +258,17 @@ impl Op {
         };
         let truncated = got.iter().filter(|each| each.truncated).count();
         let mut received = 0;
-        let all = PyList::empty(py);
+        let mut pairs = Vec::with_capacity(got.len());
+        let mut last = (0, number(py, 0));
         for each in got {
             received += each.len;
-            all.append((each.len, sender(py, each.from)?))?;
+            // Most are as long as the one before.
+            if each.len != last.0 {
+                last = (each.len, number(py, each.len));
+            }
+            pairs.push(pair(py, last.1.clone_ref(py), self.senders().object(py, each.from)?)?);
         }
+        let all = PyList::new(py, pairs)?;
         source.received.add(received);
         if truncated > 0 {
             let what = format!("{}: {truncated} datagrams are longer than the buffers for them", self.describe(py));
@@ -305,21 +378,26 @@ pub fn send_to<'py>(
     Ok(op.made())
 }
 
+/// What an iterable has, as a list of our own.
+fn listed<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    // SAFETY: a live object; the result is a new list, or null with an exception set.
+    unsafe { Ok(Bound::from_owned_ptr_or_err(items.py(), ffi::PySequence_List(items.as_ptr()))?.cast_into_unchecked()) }
+}
+
 pub fn recv_many<'py>(
     socket: &Bound<'py, Socket>,
     bufs: &Bound<'py, PyAny>,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut views = Vec::new();
-    for buf in bufs.try_iter()? {
-        let view = View::new(&buf?, true)?;
-        if view.len() == 0 {
+    let bufs = listed(bufs)?;
+    if bufs.is_empty() {
+        return Err(PyValueError::new_err("recvmany takes one buffer at least"));
+    }
+    let mut views = Views::with_capacity(bufs.len());
+    for buf in &bufs {
+        if views.pin(&buf, true)?.1 == 0 {
             return Err(PyValueError::new_err("recvmany needs room for one byte at least in each buffer"));
         }
-        views.push(view);
-    }
-    if views.is_empty() {
-        return Err(PyValueError::new_err("recvmany takes one buffer at least"));
     }
     Ok(Making::on_socket(socket, What::RecvMany(Box::new(views)), expires)?.made())
 }
@@ -329,25 +407,24 @@ pub fn send_many<'py>(
     items: &Bound<'py, PyAny>,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut outgoing = Outgoing { all: Vec::new(), views: Vec::new() };
-    for item in items.try_iter()? {
-        let item = item?;
+    let items = listed(items)?;
+    let mut outgoing = Outgoing { all: Vec::with_capacity(items.len()), views: Views::with_capacity(items.len()) };
+    for item in &items {
         let wrong = || PyTypeError::new_err("sendmany takes (data, address) pairs; the address is a SockAddr or None");
         let pair = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(wrong)?;
         let to = pair.get_item(1)?;
-        let address: Option<Py<SockAddr>> = to.extract().map_err(|_| wrong())?;
-        let address = match address {
-            None => None,
-            Some(address) => {
+        let address = match to.cast::<SockAddr>() {
+            Err(_) if to.is_none() => None,
+            Err(_) => return Err(wrong()),
+            Ok(address) => {
                 check_family(socket.get(), &address.get().0)?;
-                Some(address.get().0.to_os().map_err(|failed| {
+                Some(OsAddress::new(&address.get().0).map_err(|failed| {
                     error::os(item.py(), &failed, &format!("send to {}", address.get().0), Moved::default())
                 })?)
             }
         };
-        let view = View::new(&pair.get_item(0)?, false)?;
-        outgoing.all.push((view.0.buf.cast::<u8>().cast_const(), view.len(), address));
-        outgoing.views.push(view);
+        let (data, length) = outgoing.views.pin(&pair.get_item(0)?, false)?;
+        outgoing.all.push((data.cast_const(), length, address));
     }
     let want = outgoing.all.len();
     let mut op = Making::on_socket(socket, What::SendMany(Box::new(outgoing)), expires)?;

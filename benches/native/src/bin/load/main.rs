@@ -5,6 +5,7 @@ mod accept;
 mod echo;
 mod report;
 mod syscall;
+mod udp;
 
 use std::env;
 use std::error::Error;
@@ -19,10 +20,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const USAGE: &str = "\
 usage: load echo HOST PORT CONNECTIONS SIZE SECONDS [--messages N] [--warmup SECONDS] [--gate]
        load accept HOST PORT PARALLEL SECONDS [--messages N] [--warmup SECONDS] [--gate]
+       load udp HOST PORT SOCKETS SIZE SECONDS [--messages N] [--warmup SECONDS] [--gate]
        load syscall-cost CALLS
 
 echo          messages of SIZE bytes, one outstanding on each connection
 accept        connect, one byte each way, close; PARALLEL at a time; a message is one such connection
+udp           datagrams of SIZE bytes, one outstanding on each socket; one that is lost is sent again
 syscall-cost  for each line on stdin: the mean time, in ns, of CALLS calls of recv for one byte that is there
 
 --messages    end after N messages, if that is sooner
@@ -137,6 +140,12 @@ fn load() -> Result<()> {
         ["accept", host, port, parallel, time] => {
             options.limit.time = seconds("SECONDS", time)?;
             let mut load = accept::Accept::new(resolve(host, port)?, count("PARALLEL", parallel)?)?;
+            options.measure(|limit| load.run(limit))
+        }
+        ["udp", host, port, sockets, size, time] => {
+            options.limit.time = seconds("SECONDS", time)?;
+            let (sockets, size) = (count("SOCKETS", sockets)?, count("SIZE", size)?);
+            let mut load = udp::Udp::new(resolve(host, port)?, sockets, size)?;
             options.measure(|limit| load.run(limit))
         }
         ["syscall-cost", calls] => syscall::answer(count("CALLS", calls)?),

@@ -1,0 +1,17 @@
+"""sock: one coroutine, one datagram at a time."""
+
+import sock
+from _program import DATAGRAM, announce
+
+
+async def main():
+    buf = bytearray(DATAGRAM)
+    with sock.udp() as s:
+        s.bind('127.0.0.1')
+        announce(s.local_addr.port)
+        while True:
+            n, client = await s.recvfrom(buf)
+            await s.send(buf, n, client)
+
+
+sock.run(main)

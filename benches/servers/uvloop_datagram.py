@@ -1,0 +1,6 @@
+"""uvloop: a DatagramProtocol."""
+
+import _datagram_protocol
+import uvloop
+
+_datagram_protocol.run(uvloop.new_event_loop)
