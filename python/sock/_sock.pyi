@@ -205,6 +205,7 @@ class Stream(Socket):
     ) -> Operation[int]: ...
     def _listen(self, backlog: int) -> None: ...
 
+@disjoint_base
 class Datagram(Socket):
     @overload
     def recv(
