@@ -66,3 +66,39 @@ def test_public_names_are_those_of_the_package():
     modules = {name for name in public if isinstance(getattr(sock, name), type(sys))}
     assert public - modules == set(sock.__all__)
     assert sorted(set(sock.__all__)) == sorted(sock.__all__)
+
+
+REFERENCE = (ROOT / 'docs' / 'reference.md').read_text()
+
+
+@pytest.mark.parametrize('example', re.findall(r'```python\n(.*?)```', REFERENCE, re.DOTALL))
+def test_examples_of_the_reference(example):
+    names = {'sock': sock}
+    lines = ''.join(f'    {line}\n' if line else '\n' for line in example.splitlines())
+    exec(f'async def main():\n{lines}', names)
+    thread = sock.newthread(names['main'])
+    assert sock.start(20)
+    thread.result()
+
+
+def test_reference_names_tests_that_are_there():
+    named = re.findall(r'`(test_\w+)`', REFERENCE)
+    assert len(named) > 25
+    there = set(
+        re.findall(r'^def (test_\w+)', ''.join(p.read_text() for p in Path(__file__).parent.glob('*.py')), re.M)
+    )
+    assert set(named) <= there
+
+
+def test_docs_name_what_there_is():
+    """Each `sock.name` in the docs is a public name."""
+    for page in ('reference.md', 'coming-from.md', 'options.md'):
+        for name in re.findall(r'\bsock\.(\w+)', (ROOT / 'docs' / page).read_text()):
+            assert hasattr(sock, name), f'{page}: sock.{name}'
+
+
+def test_every_public_name_has_a_docstring():
+    for name in sock.__all__:
+        # The fixture of all tests has put another hook in its place.
+        value = _scheduler.excepthook if name == 'excepthook' else getattr(sock, name)
+        assert value.__doc__, name
