@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
 
 from . import _errors
 from ._sock import SockAddr
 from ._workers import Workers
+
+# `typing` would be a third of what `import sock` takes.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 FAMILIES = {
     'inet': socket.AF_INET,

@@ -12,7 +12,10 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     'AccessDenied',

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from . import _errors, _sock
 from ._scheduler import Thread, clock, newthread
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._sockets import TCP
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any
 
 from . import _errors, _scheduler, _sock
 from ._scheduler import Thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: On the poller's clock: no deadline.
 _NEVER = 2**64 - 1

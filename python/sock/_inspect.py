@@ -6,13 +6,14 @@ import gc
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
 
 from . import _scheduler, _sock
 from ._scheduler import Thread
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import traceback
+    from typing import Any, TextIO
 
 #: On the poller's clock: no deadline.
 _NEVER = 2**64 - 1

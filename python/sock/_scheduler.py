@@ -18,12 +18,13 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from types import CoroutineType, FrameType
-from typing import TYPE_CHECKING, Any
 
 from . import _errors, _sock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import traceback
+    from typing import Any
 
 clock = _sock.clock
 

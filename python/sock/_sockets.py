@@ -11,13 +11,16 @@ import contextlib
 import os
 import socket
 import stat
+from collections import namedtuple
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from . import _addrinfo, _errors, _eyeballs, _sock, _workers
 from ._addrinfo import Host
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
     from typing_extensions import Buffer
 
 _PROTOCOLS = {
@@ -40,13 +43,10 @@ def _unknown_option(name: str) -> Exception:
     return ValueError(f'unknown option {name!r}{hint}')
 
 
-class Stats(NamedTuple):
+class Stats(namedtuple('Stats', 'bytes_received recv_calls bytes_sent send_calls')):
     """What a socket has moved: bytes each way, and the system calls that moved some."""
 
-    bytes_received: int
-    recv_calls: int
-    bytes_sent: int
-    send_calls: int
+    __slots__ = ()
 
 
 class Socket(_sock.Socket):

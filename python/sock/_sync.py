@@ -20,12 +20,26 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
 
 from . import _sock
 from ._errors import Cancelled, Closed, Timeout
 
-T = TypeVar('T')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Generic, TypeVar
+
+    T = TypeVar('T')
+else:
+    T = None
+
+    class Generic:
+        """At run time a subscript says nothing."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, item):
+            return cls
+
 
 current = _sock.current
 

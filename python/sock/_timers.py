@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
 
 from . import _scheduler, _sock
 from ._errors import Timeout
 from ._sync import Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 clock = _sock.clock
 

@@ -9,11 +9,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from . import _sock
 
-T = TypeVar('T')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar('T')
 
 #: Seconds after which a worker with nothing to do ends.
 _IDLE = 10.0
