@@ -43,7 +43,10 @@ def _unknown_option(name: str) -> Exception:
     return ValueError(f'unknown option {name!r}{hint}')
 
 
-class Stats(namedtuple('Stats', 'bytes_received recv_calls bytes_sent send_calls')):
+_Stats = namedtuple('_Stats', 'bytes_received recv_calls bytes_sent send_calls')
+
+
+class Stats(_Stats):
     """What a socket has moved: bytes each way, and the system calls that moved some."""
 
     __slots__ = ()

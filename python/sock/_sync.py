@@ -28,9 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Generic, TypeVar
 
-    T = TypeVar('T')
+    _T = TypeVar('_T')
 else:
-    T = None
+    _T = None
 
     class Generic:
         """At run time a subscript says nothing."""
@@ -435,7 +435,7 @@ class Condition:
             # The exception's traceback has this frame.
             del ended
 
-    async def wait_for(self, predicate: Callable[[], T], expires: float | None = None) -> T:
+    async def wait_for(self, predicate: Callable[[], _T], expires: float | None = None) -> _T:
         """Waits, as ``wait`` does, until ``predicate()`` is true, and returns what it returned."""
         while not (result := predicate()):
             try:
@@ -475,7 +475,7 @@ class Condition:
             raise RuntimeError(f'{what} needs the lock of the condition, which is {held}: use async with')
 
 
-class Queue(Generic[T]):
+class Queue(Generic[_T]):
     """First in, first out; ``maxsize`` items at most, 0: any number.
 
     ``put`` and ``get`` wait in the order in which they came. No item is lost or doubled by a cancel or an expiry: an
@@ -502,7 +502,7 @@ class Queue(Generic[T]):
         self._maxsize = maxsize
         # Guards that nothing enters once it is closed; see the head of this module.
         self._guard = threading.RLock()
-        self._items: deque[T] = deque()
+        self._items: deque[_T] = deque()
         self._closer: str | None = None
         # A permit for each item and each free place. Whoever has one takes the first item there is, when he runs, so
         # that items leave in their order although those who get them may be cancelled meanwhile.
@@ -537,7 +537,7 @@ class Queue(Generic[T]):
         """Whether there are ``maxsize`` items."""
         return 0 < self._maxsize <= len(self._items)
 
-    async def put(self, item: T, expires: float | None = None) -> None:
+    async def put(self, item: _T, expires: float | None = None) -> None:
         """Appends an item; waits while the queue is full. ``Closed`` if the queue is, or while it waits gets closed.
 
         ``expires``: a ``clock()`` value after which it raises ``Timeout`` and has put nothing.
@@ -546,7 +546,7 @@ class Queue(Generic[T]):
             await self._room._later('put into a queue', expires)
         self._put(item)
 
-    async def get(self, expires: float | None = None) -> T:
+    async def get(self, expires: float | None = None) -> _T:
         """Takes the first item; waits while there is none. ``Closed`` if the queue is closed and has none left.
 
         ``expires``: a ``clock()`` value after which it raises ``Timeout`` and has taken nothing.
@@ -555,7 +555,7 @@ class Queue(Generic[T]):
             await self._ready._later('get from a queue', expires)
         return self._get()
 
-    def put_nowait(self, item: T) -> None:
+    def put_nowait(self, item: _T) -> None:
         """Appends an item, from anywhere; ``queue.Full`` where ``put`` would wait."""
         if not self._room.try_acquire():
             from queue import Full
@@ -563,7 +563,7 @@ class Queue(Generic[T]):
             raise Full
         self._put(item)
 
-    def get_nowait(self) -> T:
+    def get_nowait(self) -> _T:
         """Takes the first item, from anywhere; ``queue.Empty`` where ``get`` would wait."""
         if not self._ready.try_acquire():
             from queue import Empty
@@ -581,16 +581,16 @@ class Queue(Generic[T]):
         self._room._open()
         self._ready._open()
 
-    def __aiter__(self) -> Queue[T]:
+    def __aiter__(self) -> Queue[_T]:
         return self
 
-    async def __anext__(self) -> T:
+    async def __anext__(self) -> _T:
         try:
             return await self.get()
         except Closed:
             raise StopAsyncIteration from None
 
-    def _put(self, item: T) -> None:
+    def _put(self, item: _T) -> None:
         """With a permit for a place."""
         with self._guard:
             if self._closer is None:
@@ -599,7 +599,7 @@ class Queue(Generic[T]):
                 raise Closed(f'put into a queue: {self._closer} has closed it')
         self._ready.release()
 
-    def _get(self) -> T:
+    def _get(self) -> _T:
         """With a permit for an item; of a closed queue there are more permits than items."""
         try:
             item = self._items.popleft()

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
-    T = TypeVar('T')
+    _T = TypeVar('_T')
 
 #: Seconds after which a worker with nothing to do ends.
 _IDLE = 10.0
@@ -120,7 +120,7 @@ def _is_async(func: Any) -> bool:
     return False
 
 
-async def offload(func: Callable[..., T], *args: Any, expires: float | None = None) -> T:
+async def offload(func: Callable[..., _T], *args: Any, expires: float | None = None) -> _T:
     """Awaits ``func(*args)``, a plain function that blocks or computes, in a worker OS thread.
 
     It runs in a copy of the caller's contextvars context; its result or its exception comes back. When the thread is
@@ -141,5 +141,5 @@ async def offload(func: Callable[..., T], *args: Any, expires: float | None = No
         raise RuntimeError('offload works only inside a sock thread: start one with sock.newthread() or sock.run()')
     name = getattr(func, '__qualname__', type(func).__name__)
     context = contextvars.copy_context()
-    result: T = await _offload.run(context.run, func, *args, what=f'offload {name}', expires=expires)
+    result: _T = await _offload.run(context.run, func, *args, what=f'offload {name}', expires=expires)
     return result
