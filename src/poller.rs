@@ -93,6 +93,8 @@ pub struct Hub<T> {
     pub live: AtomicUsize,
     /// Calls of `stop` so far.
     stops: AtomicU64,
+    /// Reasons so far for all OS threads to look whether they go on. Changed under `turn` alone.
+    interrupts: AtomicU64,
     /// The process has forked: the OS's poll belongs to the parent.
     forked: AtomicBool,
 }
@@ -120,6 +122,7 @@ impl<T: Thread> Hub<T> {
             now: AtomicU64::new(sys::now()),
             live: AtomicUsize::new(0),
             stops: AtomicU64::new(0),
+            interrupts: AtomicU64::new(0),
             forked: AtomicBool::new(false),
         })
     }
@@ -224,8 +227,21 @@ impl<T: Thread> Hub<T> {
             return;
         }
         let turn = self.turn.lock();
+        self.interrupts.fetch_add(1, Ordering::AcqRel);
         self.work.notify_all();
         self.call_back(turn);
+    }
+
+    /// To be read before the reasons to stop are looked at, and given to `wait`.
+    pub fn interrupts(&self) -> u64 {
+        self.interrupts.load(Ordering::Acquire)
+    }
+
+    /// An OS thread stops polling. What it was woken for, if it was, is for another one.
+    pub fn quit(&self) {
+        if self.turn.lock().idle > 0 {
+            self.work.notify_one();
+        }
     }
 
     pub fn stop(&self) {
@@ -256,9 +272,12 @@ impl<T: Thread> Hub<T> {
     }
 
     /// Waits until there may be something to take, or until `until`. Runs without Python.
-    pub fn wait(&self, until: u64) -> io::Result<()> {
+    ///
+    /// Not at all if there was an interrupt since `seen` was read: it concerned reasons to stop that the caller had
+    /// looked at already.
+    pub fn wait(&self, until: u64, seen: u64) -> io::Result<()> {
         let mut turn = self.turn.lock();
-        if !turn.ready.is_empty() {
+        if !turn.ready.is_empty() || self.interrupts() != seen {
             return Ok(());
         }
         if turn.led {
@@ -333,6 +352,7 @@ impl<T: Thread> Hub<T> {
         let interrupted = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
         if signalled || interrupted {
             // Python's handlers run in the main thread alone: let it look, whoever it is among us.
+            self.interrupts.fetch_add(1, Ordering::AcqRel);
             self.work.notify_all();
         } else if turn.idle > 0 {
             self.work.notify_one();
@@ -418,7 +438,7 @@ mod tests {
                 return coroutine.0.2;
             }
             assert!(begin.elapsed() < Duration::from_secs(10), "a wake-up was lost");
-            hub.wait(sys::now() + 1_000_000_000).unwrap();
+            hub.wait(sys::now() + 1_000_000_000, hub.interrupts()).unwrap();
         }
     }
 
@@ -470,11 +490,47 @@ mod tests {
     }
 
     #[test]
+    fn interrupt_before_the_wait_is_not_lost() {
+        let hub = hub();
+        let seen = hub.interrupts();
+        // Here the caller looks whether it was stopped, and is not yet.
+        hub.interrupt();
+        let begin = Instant::now();
+        hub.wait(sys::now() + milliseconds(5000), seen).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn what_woke_an_os_thread_that_quits_is_for_another() {
+        let hub = hub();
+        let polling: Vec<_> = (0..2)
+            .map(|_| {
+                let hub = hub.clone();
+                thread::spawn(move || hub.wait(sys::now() + milliseconds(5000), hub.interrupts()).unwrap())
+            })
+            .collect();
+        // One leads, one is idle.
+        while hub.turn.lock().idle == 0 {
+            thread::yield_now();
+        }
+        hub.quit();
+        let begin = Instant::now();
+        while hub.turn.lock().idle > 0 {
+            assert!(begin.elapsed() < Duration::from_secs(4));
+            thread::yield_now();
+        }
+        hub.interrupt();
+        for each in polling {
+            each.join().unwrap();
+        }
+    }
+
+    #[test]
     fn wait_ends_at_its_own_time() {
         let hub = hub();
         let until = sys::now() + milliseconds(5);
         while sys::now() < until {
-            hub.wait(until).unwrap();
+            hub.wait(until, hub.interrupts()).unwrap();
         }
         assert!(hub.take().is_none());
     }
@@ -510,7 +566,7 @@ mod tests {
         let waits: Vec<_> = (0..3)
             .map(|_| {
                 let hub = hub.clone();
-                thread::spawn(move || hub.wait(NEVER).unwrap())
+                thread::spawn(move || hub.wait(NEVER, hub.interrupts()).unwrap())
             })
             .collect();
         while !waits.iter().all(thread::JoinHandle::is_finished) {
@@ -524,7 +580,7 @@ mod tests {
         let hub = hub();
         let (source, mut peer) = connection(&hub);
         // The first event of a new registration says that it is writable.
-        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        hub.wait(sys::now() + milliseconds(1000), hub.interrupts()).unwrap();
         reading(&hub, &source, 3);
         peer.write_all(b"x").unwrap();
         assert_eq!(next(&hub), 3);
@@ -535,14 +591,14 @@ mod tests {
     fn close_wakes_who_reads_and_no_later_event_arrives() {
         let hub = hub();
         let (source, mut peer) = connection(&hub);
-        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        hub.wait(sys::now() + milliseconds(1000), hub.interrupts()).unwrap();
         reading(&hub, &source, 4);
         let mut stale = Vec::new();
         assert!(source.close(&mut stale));
         assert!(!source.close(&mut stale), "a second close finds it closed");
         assert_eq!(next(&hub), 4);
         let _reset = peer.write_all(b"x");
-        hub.wait(sys::now() + milliseconds(5)).unwrap();
+        hub.wait(sys::now() + milliseconds(5), hub.interrupts()).unwrap();
         assert!(hub.take().is_none());
         assert!(source.lease().is_none());
     }
@@ -551,15 +607,15 @@ mod tests {
     fn event_of_a_past_source_does_not_reach_the_next_in_its_slot() {
         let hub = hub();
         let (source, mut peer) = connection(&hub);
-        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        hub.wait(sys::now() + milliseconds(1000), hub.interrupts()).unwrap();
         let old = hub.add(source.clone());
         hub.forget(old);
         let (next_source, _next_peer) = connection(&hub);
-        hub.wait(sys::now() + milliseconds(1000)).unwrap();
+        hub.wait(sys::now() + milliseconds(1000), hub.interrupts()).unwrap();
         reading(&hub, &next_source, 5);
         assert_ne!(hub.add(source.clone()), old, "the same slot has another generation");
         peer.write_all(b"x").unwrap();
-        hub.wait(sys::now() + milliseconds(5)).unwrap();
+        hub.wait(sys::now() + milliseconds(5), hub.interrupts()).unwrap();
         assert!(hub.take().is_none());
     }
 
@@ -581,7 +637,7 @@ mod tests {
                                 hub.interrupt();
                             }
                         } else {
-                            hub.wait(sys::now() + milliseconds(50)).unwrap();
+                            hub.wait(sys::now() + milliseconds(50), hub.interrupts()).unwrap();
                         }
                     }
                 })

@@ -1132,3 +1132,18 @@ def test_ctrl_c_while_threads_end_by_the_dozen_cuts_no_end_in_half():
         assert len(ended) > 60
     """)
     assert (result.returncode, result.stderr) == (0, '')
+
+
+def test_run_over_several_os_threads_always_ends():
+    """A stop that comes while an OS thread is on its way into the wait must not be lost."""
+
+    async def work():
+        for _ in range(3):
+            await sock.sleep(0)
+
+    async def main():
+        for thread in [sock.newthread(work) for _ in range(4)]:
+            await thread
+
+    for _ in range(300):
+        sock.run(main, threads=4)

@@ -107,6 +107,14 @@ pub struct Turns {
 }
 
 impl Turns {
+    /// No more turns.
+    fn end<T>(&self) -> Option<T> {
+        if !self.hub.is_forked() {
+            self.hub.quit();
+        }
+        None
+    }
+
     fn end_current(&self, py: Python<'_>) {
         let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(current) = current {
@@ -145,17 +153,18 @@ impl Turns {
     ) -> PyResult<Option<(Bound<'py, Task>, Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
         self.end_current(py);
         loop {
+            let interrupts = self.hub.interrupts();
             if self.once && self.handed.load(Ordering::Relaxed) {
-                return Ok(None);
+                return Ok(self.end());
             }
             if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
                 self.stopped.store(true, Ordering::Release);
-                return Ok(None);
+                return Ok(self.end());
             }
             // Also where there is always something to do; but never before what is ready has had its chance.
             if self.until != NEVER && self.handed.load(Ordering::Relaxed) && self.hub.now() >= self.until {
                 self.timed_out.store(true, Ordering::Release);
-                return Ok(None);
+                return Ok(self.end());
             }
             if let Some(task) = self.hub.take() {
                 let task = task.into_bound(py);
@@ -173,13 +182,14 @@ impl Turns {
                 continue;
             }
             if self.hub.live.load(Ordering::Acquire) == 0 {
-                return Ok(None);
+                return Ok(self.end());
             }
             if self.until != NEVER && sys::now() >= self.until {
                 self.timed_out.store(true, Ordering::Release);
-                return Ok(None);
+                return Ok(self.end());
             }
-            py.detach(|| self.hub.wait(self.until)).map_err(|error| error::os(py, &error, "poll", Moved::default()))?;
+            py.detach(|| self.hub.wait(self.until, interrupts))
+                .map_err(|error| error::os(py, &error, "poll", Moved::default()))?;
             py.check_signals()?;
         }
     }
