@@ -56,12 +56,14 @@ format: $(VENV)/.lint ## format all sources
 
 bench: $(VENV)/.bench ## measure against a native server and the other libraries; tables and plots into benches/results
 	$(BIN)/python benches/bench.py
+	$(BIN)/python benches/scheduling.py
 	$(BIN)/python benches/await_cost.py
 	$(BIN)/python benches/idle_memory.py
 	$(BIN)/python benches/import_time.py
 
-bench-quick: $(VENV)/.bench ## the same, short, against the native server and uvloop alone; fails where a bar is missed
+bench-quick: $(VENV)/.bench ## the same, short, against those that the bars name; fails where one is missed
 	$(BIN)/python benches/bench.py --quick --check
+	$(BIN)/python benches/scheduling.py --quick --check
 	$(BIN)/python benches/await_cost.py --check
 	$(BIN)/python benches/idle_memory.py --check
 	$(BIN)/python benches/import_time.py --check

@@ -1,17 +1,39 @@
-"""What the programs here share: the native helpers, pinning to a core, how much memory and CPU time a process took."""
+"""What the programs here share: the native helpers, pinning to a core, how much memory and CPU time a process took,
+what is known of the machine and of an interpreter."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 HERE = pathlib.Path(__file__).resolve().parent
+
+
+def log(*words: object) -> None:
+    print(*words, file=sys.stderr, flush=True)
+
+
+def names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """For argparse: some of the known names, with commas between."""
+    known = list(known)
+
+    def parse(value: str) -> list[str]:
+        chosen = [name.strip() for name in value.split(',') if name.strip()]
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f'{name!r} is none of {", ".join(known)}')
+        return chosen
+
+    return parse
 
 
 def build_native() -> None:
@@ -71,3 +93,43 @@ def resident_memory() -> int:
         return int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
     ps = subprocess.run(['ps', '-o', 'rss=', '-p', str(os.getpid())], check=True, capture_output=True, text=True)
     return int(ps.stdout) * 1024
+
+
+def machine() -> dict[str, object]:
+    """What the report says of this machine."""
+    model = platform.processor()
+    try:
+        for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                model = line.partition(':')[2].strip()
+                break
+    except OSError:
+        pass
+    release = platform.release().partition('-')[0]
+    return {'system': f'{platform.system()} {release}', 'cpu': model, 'cores': os.cpu_count()}
+
+
+#: Runs in the interpreter that is measured, which need not be this one.
+_ABOUT = """
+import importlib.metadata, importlib.util, json, platform, select, sys, sysconfig
+found = {}
+for module, distribution in json.loads(sys.argv[1]):
+    if importlib.util.find_spec(module) is not None:
+        try:
+            found[module] = importlib.metadata.version(distribution) if distribution else ''
+        except importlib.metadata.PackageNotFoundError:
+            found[module] = ''
+if not hasattr(select, 'epoll'):
+    found.pop('select', None)
+free = sysconfig.get_config_var('Py_GIL_DISABLED')
+print(json.dumps([platform.python_version() + ('t' if free else ''), found]))
+"""
+
+
+def about(python: str, wanted: Iterable[tuple[str, str | None]]) -> tuple[str, dict[str, str]]:
+    """The interpreter's version, and the versions of those modules that it has, of (module, distribution) pairs."""
+    ran = subprocess.run([python, '-c', _ABOUT, json.dumps(list(wanted))], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        sys.exit(f'--python cannot be used: {ran.stderr.strip()}')
+    version, found = json.loads(ran.stdout)
+    return version, found

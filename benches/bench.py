@@ -11,59 +11,75 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import html
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
 
-from _tools import HERE, build_native, cores, cpu_time, native, pinned
+import _plot
+from _tools import HERE, about, build_native, cores, cpu_time, log, machine, names, native, pinned
 
 NATIVE = 'native'
-OURS = 'sock_recv'
-RIVAL = 'uvloop_protocol'
-OUR_DATAGRAMS, OUR_BATCHES = 'sock_recvfrom', 'sock_recvmany'
+TCP, UDP = 'tcp', 'udp'
 
-#: Server -> what it runs on: the module, and the distribution that has its version.
-STREAMS = {
-    NATIVE: None,
-    OURS: ('sock', 'corosock'),
-    RIVAL: ('uvloop', 'uvloop'),
-    'rloop_protocol': ('rloop', 'rloop'),
-    'asyncio_protocol': ('asyncio', None),
-    'epoll_by_hand': ('select', None),
-    'gevent_socket': ('gevent', 'gevent'),
-    'curio_socket': ('curio', 'curio'),
-    'trio_socket': ('trio', 'trio'),
-    'asyncio_sock': ('asyncio', None),
-}
-DATAGRAMS = {
-    NATIVE: None,
-    OUR_DATAGRAMS: ('sock', 'corosock'),
-    OUR_BATCHES: ('sock', 'corosock'),
-    'uvloop_datagram': ('uvloop', 'uvloop'),
-    'rloop_datagram': ('rloop', 'rloop'),
-    'asyncio_datagram': ('asyncio', None),
-    'gevent_recvfrom': ('gevent', 'gevent'),
-    'curio_recvfrom': ('curio', 'curio'),
-    'trio_recvfrom': ('trio', 'trio'),
-    'asyncio_recvfrom': ('asyncio', None),
-}
-SERVERS = {**STREAMS, **DATAGRAMS}
-OUR_SERVERS = (OURS, OUR_DATAGRAMS, OUR_BATCHES)
 
-#: What `--check` demands: at most so many times the CPU time of the native server ...
-MOST_TIMES_NATIVE = 1.3
-#: ... and less than these: scenario -> (our server, the others).
-CHECKED = {
-    '1kx64': (OURS, (RIVAL,)),
-    'udp512x64': (OUR_DATAGRAMS, ('uvloop_datagram', 'rloop_datagram')),
+@dataclasses.dataclass(frozen=True)
+class Server:
+    #: The transports it serves.
+    serves: tuple[str, ...]
+    #: The module that it runs on; None: none.
+    module: str | None
+    #: The distribution that has the module's version.
+    distribution: str | None = None
+
+
+#: The program of each, but of `native`, is `servers/NAME.py`.
+SERVERS = {
+    NATIVE: Server((TCP, UDP), None),
+    'sock_recv': Server((TCP,), 'sock', 'corosock'),
+    'uvloop_protocol': Server((TCP,), 'uvloop', 'uvloop'),
+    'rloop_protocol': Server((TCP,), 'rloop', 'rloop'),
+    'asyncio_protocol': Server((TCP,), 'asyncio'),
+    'epoll_by_hand': Server((TCP,), 'select'),
+    'gevent_socket': Server((TCP,), 'gevent', 'gevent'),
+    'curio_socket': Server((TCP,), 'curio', 'curio'),
+    'trio_socket': Server((TCP,), 'trio', 'trio'),
+    'asyncio_sock': Server((TCP,), 'asyncio'),
+    'sock_recvfrom': Server((UDP,), 'sock', 'corosock'),
+    'sock_recvmany': Server((UDP,), 'sock', 'corosock'),
+    'uvloop_datagram': Server((UDP,), 'uvloop', 'uvloop'),
+    'rloop_datagram': Server((UDP,), 'rloop', 'rloop'),
+    'asyncio_datagram': Server((UDP,), 'asyncio'),
+    'gevent_recvfrom': Server((UDP,), 'gevent', 'gevent'),
+    'curio_recvfrom': Server((UDP,), 'curio', 'curio'),
+    'trio_recvfrom': Server((UDP,), 'trio', 'trio'),
+    'asyncio_recvfrom': Server((UDP,), 'asyncio'),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """What `--check` demands: less than so many times the CPU time of another server."""
+
+    scenario: str
+    server: str
+    other: str
+    times: float
+
+
+BARS = (
+    Bar('1kx64', 'sock_recv', NATIVE, 1.3),
+    Bar('1kx64', 'sock_recv', 'uvloop_protocol', 1),
+    Bar('udp512x64', 'sock_recvfrom', NATIVE, 1.3),
+    Bar('udp512x64', 'sock_recvfrom', 'uvloop_datagram', 1),
+    Bar('udp512x64', 'sock_recvfrom', 'rloop_datagram', 1),
+    Bar('udp512x64', 'sock_recvmany', NATIVE, 1),
+)
+
+#: What `--quick` measures: what the bars are about.
+QUICK = [name for name in SERVERS if any(name in (bar.server, bar.other) for bar in BARS)]
 
 #: A measurement that takes so much longer than it should is stuck.
 PATIENCE = 60
@@ -77,8 +93,7 @@ class Scenario:
     #: The generator's mode, and what goes between the port and the seconds.
     mode: str
     arguments: tuple[int, ...]
-    servers: tuple[str, ...] = tuple(STREAMS)
-    native: str = 'echo-server'
+    transport: str = TCP
 
 
 SCENARIOS = {
@@ -86,30 +101,12 @@ SCENARIOS = {
     '1kx1000': Scenario('1 KB x 1000', 'msg', 'echo', (1000, 1024)),
     '10kx64': Scenario('10 KB x 64', 'msg', 'echo', (64, 10240)),
     'accept': Scenario('accept + 1 byte each way + close, 64 at a time', 'conn', 'accept', (64,)),
-    'udp512x64': Scenario('UDP 512 B x 64', 'msg', 'udp', (64, 512), tuple(DATAGRAMS), 'udp-echo-server'),
+    'udp512x64': Scenario('UDP, 512 bytes x 64', 'msg', 'udp', (64, 512), UDP),
 }
 
 
 class Failed(Exception):
     """A measurement that came to nothing."""
-
-
-def log(*words: object) -> None:
-    print(*words, file=sys.stderr, flush=True)
-
-
-def names(known: Iterable[str]):
-    """For argparse: some of the known names, with commas between."""
-    known = list(known)
-
-    def parse(value: str) -> list[str]:
-        chosen = [name.strip() for name in value.split(',') if name.strip()]
-        for name in chosen:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f'{name!r} is none of {", ".join(known)}')
-        return chosen
-
-    return parse
 
 
 def arguments() -> argparse.Namespace:
@@ -119,18 +116,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, help='how often each server is measured; default: 5')
     parser.add_argument('--seconds', type=float, help='how long one measurement takes; default: 1')
     parser.add_argument('--warmup', type=float, help='the same load before, not counted; default: 0.3')
-    parser.add_argument('--quick', action='store_true', help='native, sock, uvloop and rloop alone; 7 rounds of 0.4 s')
+    parser.add_argument('--quick', action='store_true', help='only what --check compares; 7 rounds of 0.4 s')
     parser.add_argument('--same-core', action='store_true', help='the load generator on the core of the server')
     parser.add_argument('--python', default=sys.executable, help='the interpreter that runs the servers')
     parser.add_argument('--name', help="of the files in results; default: 'latest', 'quick', 'same-core', ...")
-    parser.add_argument(
-        '--check',
-        action='store_true',
-        help=f'fail if sock takes more than {MOST_TIMES_NATIVE} x the CPU of native, or not less than its rivals',
-    )
+    bars = '; '.join(f'{bar.scenario}: {bar.server} below {bar.times:g} x {bar.other}' for bar in BARS)
+    parser.add_argument('--check', action='store_true', help=f'fail where sock takes too much CPU time: {bars}')
     chosen = parser.parse_args()
-    quick = [NATIVE, *(name for name in SERVERS if name.startswith(('sock', 'uvloop', 'rloop')))]
-    chosen.servers = chosen.servers or (quick if chosen.quick else list(SERVERS))
+    chosen.servers = chosen.servers or (QUICK if chosen.quick else list(SERVERS))
     chosen.scenarios = chosen.scenarios or list(SCENARIOS)
     chosen.rounds = (7 if chosen.quick else 5) if chosen.rounds is None else chosen.rounds
     chosen.seconds = (0.4 if chosen.quick else 1.0) if chosen.seconds is None else chosen.seconds
@@ -142,41 +135,23 @@ def arguments() -> argparse.Namespace:
         parser.error('--rounds, --seconds and --warmup must be positive')
     if pathlib.Path(chosen.name).name != chosen.name:
         parser.error('--name is a name, not a path')
-    if chosen.check and not set(CHECKED) & set(chosen.scenarios):
-        parser.error(f'--check needs one of the scenarios {", ".join(CHECKED)}')
+    if chosen.check and not bars_of(chosen):
+        parser.error('--check compares none of these servers in any of these scenarios')
     return chosen
 
 
-#: Runs in the interpreter of the servers, which need not be this one.
-_ABOUT = """
-import importlib.metadata, importlib.util, json, platform, select, sys, sysconfig
-found = {}
-for module, distribution in json.loads(sys.argv[1]):
-    if importlib.util.find_spec(module) is not None:
-        try:
-            found[module] = importlib.metadata.version(distribution) if distribution else ''
-        except importlib.metadata.PackageNotFoundError:
-            found[module] = ''
-if not hasattr(select, 'epoll'):
-    found.pop('select', None)
-free = sysconfig.get_config_var('Py_GIL_DISABLED')
-print(json.dumps([platform.python_version() + ('t' if free else ''), found]))
-"""
-
-
-def about(python: str) -> tuple[str, dict[str, str]]:
-    """The interpreter's version, and the versions of the modules that it has."""
-    wanted = json.dumps([needs for needs in SERVERS.values() if needs])
-    ran = subprocess.run([python, '-c', _ABOUT, wanted], capture_output=True, text=True, cwd=HERE / 'servers')
-    if ran.returncode:
-        sys.exit(f'--python cannot be used: {ran.stderr.strip()}')
-    version, found = json.loads(ran.stdout)
-    return version, found
+def bars_of(options: argparse.Namespace) -> list[Bar]:
+    """What is to be checked of what is to be measured."""
+    return [
+        bar for bar in BARS if bar.scenario in options.scenarios and {bar.server, bar.other} <= set(options.servers)
+    ]
 
 
 def measure(server: str, scenario: Scenario, options: argparse.Namespace) -> dict[str, float]:
     """One server process under one load."""
-    command = [str(native(scenario.native))] if server == NATIVE else [options.python, f'servers/{server}.py']
+    command = [options.python, f'servers/{server}.py']
+    if server == NATIVE:
+        command = [str(native('echo-server')), *([UDP] if scenario.transport == UDP else [])]
     load = [str(native('load')), scenario.mode, '127.0.0.1']
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'cwd': HERE}
     with pinned(options.server_core):
@@ -228,17 +203,17 @@ Rounds = dict[str, dict[str, list[dict[str, float]]]]
 def run(servers: list[str], options: argparse.Namespace) -> Rounds:
     """All measurements: by scenario, by server, in the order of the rounds. What fails once is left out."""
     rounds: Rounds = {
-        scenario: {server: [] for server in servers if server in SCENARIOS[scenario].servers}
-        for scenario in options.scenarios
+        name: {server: [] for server in servers if SCENARIOS[name].transport in SERVERS[server].serves}
+        for name in options.scenarios
     }
     for number in range(options.rounds):
         for name in options.scenarios:
             scenario = SCENARIOS[name]
             log(f'round {number + 1} of {options.rounds}, {scenario.title}')
             # Another server begins each round: none is always measured after the same one.
-            these = list(rounds[name])
-            turn = number % max(len(these), 1)
-            for server in these[turn:] + these[:turn]:
+            turns = list(rounds[name])
+            turn = number % max(len(turns), 1)
+            for server in turns[turn:] + turns[:turn]:
                 try:
                     got = measure(server, scenario, options)
                 except Failed as failed:
@@ -273,6 +248,7 @@ def summarize(rounds: Rounds) -> dict[str, dict[str, dict[str, float | None]]]:
             rows[server] = {
                 **median,
                 'cpu_us_spread': max(costs) - min(costs),
+                'resent': sum(each['resent'] for each in all_rounds),
                 'cpu_times_native': ratio(servers, server, NATIVE, 'cpu_us'),
                 'per_second_times_native': ratio(servers, server, NATIVE, 'per_second'),
             }
@@ -295,119 +271,71 @@ def print_tables(summary: dict[str, dict[str, dict[str, float | None]]]) -> None
                 f'{row["per_second"] / 1e3:10.1f} {times(row["per_second_times_native"]):>9} '
                 f'{row["p50_us"]:9.0f} {row["p99_us"]:9.0f}'
             )
+        if lost := ', '.join(f'{server} {row["resent"]}' for server, row in rows.items() if row['resent']):
+            print(f'lost and sent again, in all rounds: {lost}')
 
 
-def machine() -> dict[str, object]:
-    model = platform.processor()
-    try:
-        for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                model = line.partition(':')[2].strip()
-                break
-    except OSError:
-        pass
-    release = platform.release().partition('-')[0]
-    return {'system': f'{platform.system()} {release}', 'cpu': model, 'cores': os.cpu_count()}
+def panels(summary: dict[str, dict[str, dict[str, float | None]]]) -> list[_plot.Panel]:
+    """For each scenario CPU time on the left, messages per second on the right."""
 
+    def colour(server: str) -> str:
+        if SERVERS[server].module == 'sock':
+            return _plot.OURS
+        return _plot.NATIVE if server == NATIVE else _plot.OTHER
 
-def svg(summary: dict[str, dict[str, dict[str, float | None]]], subtitle: str) -> str:
-    """Bars: a panel for each scenario, CPU time on the left, messages per second on the right."""
-    width, margin, label, row, bar, value = 980, 24, 130, 22, 14, 56
-    gap = 40
-    half = (width - 2 * margin - label - gap) / 2 - value
-    left, right = margin + label, margin + label + half + value + gap
-    colours = {NATIVE: '#868e96'} | dict.fromkeys(OUR_SERVERS, '#e8590c')
-    shapes = []
-
-    def text(x: float, y: float, what: str, style: str = '') -> None:
-        shapes.append(f'<text x="{x:.1f}" y="{y:.1f}" {style}>{html.escape(what)}</text>')
-
-    y = margin + 16.0
-    text(margin, y, 'Echo servers', 'font-size="18" font-weight="bold"')
-    y += 20
-    text(margin, y, subtitle, 'fill="#495057"')
+    drawn = []
     for name, rows in summary.items():
-        if not rows:
-            continue
         scenario = SCENARIOS[name]
-        y += 36
-        text(margin, y, scenario.title, 'font-size="15" font-weight="bold"')
-        y += 20
-        text(left, y, f'us CPU per {scenario.unit}: less is better', 'fill="#495057"')
-        text(right, y, f'k {scenario.unit}/s: more is better', 'fill="#495057"')
-        y += 6
-        most_cpu = max(each['cpu_us'] for each in rows.values())
-        most_rate = max(each['per_second'] for each in rows.values())
-        for server, each in rows.items():
-            base = y + bar - 3
-            colour = colours.get(server, '#4c6ef5')
-            bold = 'font-weight="bold"' if server in OUR_SERVERS else ''
-            text(left - 8, base, server, f'text-anchor="end" {bold}')
-            bars = (
-                (left, each['cpu_us'] / most_cpu, f'{each["cpu_us"]:.1f}'),
-                (right, each['per_second'] / most_rate, f'{each["per_second"] / 1e3:.1f}'),
+        captions = (f'us CPU per {scenario.unit}: less is better', f'k {scenario.unit}/s: more is better')
+        bars = [
+            (
+                server,
+                colour(server),
+                (
+                    (each['cpu_us'], f'{each["cpu_us"]:.1f}'),
+                    (each['per_second'], f'{each["per_second"] / 1e3:.1f}'),
+                ),
             )
-            for x, share, figure in bars:
-                long = max(share * half, 1)
-                shapes.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{long:.1f}" height="{bar}" fill="{colour}"/>')
-                text(x + long + 5, base, figure, bold)
-            y += row
-    height = y + margin
-    return '\n'.join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '
-            f'viewBox="0 0 {width} {height:.0f}" font-family="sans-serif" font-size="12" fill="#212529">',
-            f'<rect width="{width}" height="{height:.0f}" fill="#ffffff"/>',
-            *shapes,
-            '</svg>\n',
+            for server, each in rows.items()
         ]
-    )
+        drawn.append(_plot.Panel(scenario.title, captions, bars))
+    return drawn
 
 
-def check(rounds: Rounds) -> list[str]:
+def check(rounds: Rounds, bars: list[Bar]) -> list[str]:
     """What falls short of the bars, a sentence each."""
     missed = []
-    for name, (ours, rivals) in CHECKED.items():
-        if name not in rounds:
-            continue
-        servers, title = rounds[name], SCENARIOS[name].title
-        times_native = ratio(servers, ours, NATIVE, 'cpu_us')
-        if times_native is None:
-            missed.append(f'{ours} or {NATIVE} could not be measured at {title}: nothing is known')
-            continue
-        least = {NATIVE: (times_native, MOST_TIMES_NATIVE)}
-        least |= {rival: (times, 1) for rival in rivals if (times := ratio(servers, ours, rival, 'cpu_us')) is not None}
-        found = ', '.join(f'{times:.3f} x {other}' for other, (times, _) in least.items())
-        log(f'check: at {title} {ours} takes {found}, of their CPU time')
-        for rival in rivals:
-            if rival not in least:
-                log(f'check: {rival} was not measured at {title}')
-        missed += [
-            f'at {title} {ours} takes {times:.3f} x the CPU time of {other}; it must take less than {most} x'
-            for other, (times, most) in least.items()
-            if times >= most
-        ]
-    batches = ratio(rounds.get('udp512x64', {}), OUR_BATCHES, NATIVE, 'cpu_us')
-    if batches is not None:
-        log(f'check: {OUR_BATCHES} takes {batches:.3f} x {NATIVE}, one by one')
-        if batches >= 1:
-            missed.append(f'{OUR_BATCHES} takes {batches:.3f} x the CPU time of {NATIVE}, which takes one by one')
-    if not missed:
-        print('\ncheck passed')
+    print()
+    for bar in bars:
+        title = SCENARIOS[bar.scenario].title
+        measured = rounds[bar.scenario]
+        times = ratio(measured, bar.server, bar.other, 'cpu_us')
+        if times is not None:
+            said = f'{title}: {bar.server} takes {times:.3f} x the CPU time of {bar.other}'
+            if times < bar.times:
+                print(f'check passed: {said}')
+            else:
+                missed.append(f'{said}; less than {bar.times:g} x is demanded')
+        elif bar.server in measured and bar.other != NATIVE:
+            log(f'check: {title}: {bar.other} was not measured, so {bar.server} is not compared with it')
+        else:
+            missed.append(f'{title}: {bar.server} or {bar.other} could not be measured: nothing is known')
     return missed
 
 
 def main() -> None:
     options = arguments()
     build_native()
-    version, found = about(options.python)
+    version, found = about(
+        options.python, [(each.module, each.distribution) for each in SERVERS.values() if each.module]
+    )
     servers = []
     for server in options.servers:
-        needs = SERVERS[server]
-        if needs is None or needs[0] in found:
+        module = SERVERS[server].module
+        if module is None or module in found:
             servers.append(server)
         else:
-            missing = 'select.epoll' if needs[0] == 'select' else needs[0]
+            missing = 'select.epoll' if module == 'select' else module
             log(f'{server} is left out: Python {version} here has no {missing}')
     if not servers:
         sys.exit('none of the servers can run')
@@ -445,10 +373,10 @@ def main() -> None:
         'rounds': rounds,
     }
     (results / f'{options.name}.json').write_text(json.dumps(report, indent=1) + '\n')
-    (results / f'{options.name}.svg').write_text(svg(summary, subtitle))
+    (results / f'{options.name}.svg').write_text(_plot.svg('Echo servers', subtitle, panels(summary)))
     print(f'\n{subtitle}\nresults/{options.name}.json, results/{options.name}.svg')
 
-    if options.check and (missed := check(rounds)):
+    if options.check and (missed := check(rounds, bars_of(options))):
         sys.exit('\n'.join(f'check failed: {each}' for each in missed))
 
 

@@ -16,7 +16,7 @@ class Echo(asyncio.DatagramProtocol):
 
 async def _serve():
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(Echo, local_addr=('127.0.0.1', 0))
+    transport, _ = await loop.create_datagram_endpoint(Echo, ('127.0.0.1', 0))
     announce(transport.get_extra_info('sockname')[1])
     await asyncio.Event().wait()
 

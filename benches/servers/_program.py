@@ -11,8 +11,8 @@ BACKLOG = 4096
 #: would cost a short connection more in page faults than all the rest of it.
 BUFFER = 16384
 
-#: The buffer of those that serve datagrams.
-DATAGRAM = 2048
+#: Of every server here that has a buffer for datagrams: it takes the largest.
+DATAGRAM = 65536
 
 
 def announce(port: int) -> None:

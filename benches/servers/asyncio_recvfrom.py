@@ -1,4 +1,4 @@
-"""asyncio: one task, on loop.sock_recvfrom_into."""
+"""asyncio: a datagram at a time, on the loop's socket methods."""
 
 import asyncio
 import socket
@@ -15,8 +15,8 @@ async def main():
         s.bind(('127.0.0.1', 0))
         announce(s.getsockname()[1])
         while True:
-            n, client = await loop.sock_recvfrom_into(s, buf)
-            await loop.sock_sendto(s, view[:n], client)
+            n, addr = await loop.sock_recvfrom_into(s, buf)
+            await loop.sock_sendto(s, view[:n], addr)
 
 
 asyncio.run(main())

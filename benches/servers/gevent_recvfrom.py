@@ -1,4 +1,4 @@
-"""gevent: one greenlet, on gevent.socket."""
+"""gevent: a datagram at a time, on gevent.socket."""
 
 from _program import DATAGRAM, announce
 from gevent import socket
@@ -11,8 +11,8 @@ def main():
         s.bind(('127.0.0.1', 0))
         announce(s.getsockname()[1])
         while True:
-            n, client = s.recvfrom_into(buf)
-            s.sendto(view[:n], client)
+            n, addr = s.recvfrom_into(buf)
+            s.sendto(view[:n], addr)
 
 
 main()

@@ -1,4 +1,4 @@
-"""sock: one coroutine, one datagram at a time."""
+"""sock: a datagram at a time, one buffer."""
 
 import sock
 from _program import DATAGRAM, announce
@@ -10,8 +10,8 @@ async def main():
         s.bind('127.0.0.1')
         announce(s.local_addr.port)
         while True:
-            n, client = await s.recvfrom(buf)
-            await s.send(buf, n, client)
+            n, addr = await s.recvfrom(buf)
+            await s.send(buf, n, addr)
 
 
 sock.run(main)

@@ -1,4 +1,4 @@
-"""trio: one task, on trio.socket."""
+"""trio: a datagram at a time, on trio.socket."""
 
 import trio
 from _program import DATAGRAM, announce
@@ -11,8 +11,8 @@ async def main():
         await s.bind(('127.0.0.1', 0))
         announce(s.getsockname()[1])
         while True:
-            n, client = await s.recvfrom_into(buf)
-            await s.sendto(view[:n], client)
+            n, addr = await s.recvfrom_into(buf)
+            await s.sendto(view[:n], addr)
 
 
 trio.run(main)

@@ -25,7 +25,7 @@ usage: load echo HOST PORT CONNECTIONS SIZE SECONDS [--messages N] [--warmup SEC
 
 echo          messages of SIZE bytes, one outstanding on each connection
 accept        connect, one byte each way, close; PARALLEL at a time; a message is one such connection
-udp           datagrams of SIZE bytes, one outstanding on each socket; one that is lost is sent again
+udp           datagrams of SIZE bytes, one outstanding on each socket; one that is lost is sent again after 200 ms
 syscall-cost  for each line on stdin: the mean time, in ns, of CALLS calls of recv for one byte that is there
 
 --messages    end after N messages, if that is sooner
@@ -145,7 +145,7 @@ fn load() -> Result<()> {
         ["udp", host, port, sockets, size, time] => {
             options.limit.time = seconds("SECONDS", time)?;
             let (sockets, size) = (count("SOCKETS", sockets)?, count("SIZE", size)?);
-            let mut load = udp::Udp::new(resolve(host, port)?, sockets, size)?;
+            let mut load = udp::Udp::connect(resolve(host, port)?, sockets, size)?;
             options.measure(|limit| load.run(limit))
         }
         ["syscall-cost", calls] => syscall::answer(count("CALLS", calls)?),

@@ -7,13 +7,15 @@ pub struct Report {
     /// In ns, one a message.
     latencies: Vec<u64>,
     bytes_each: u64,
+    /// Messages that were sent again because nothing had come back for them.
+    pub resent: u64,
     pub elapsed: Duration,
 }
 
 impl Report {
     /// `bytes_each`: how many bytes one message takes there and back.
     pub fn new(bytes_each: u64) -> Self {
-        Report { latencies: Vec::with_capacity(1 << 16), bytes_each, elapsed: Duration::ZERO }
+        Report { latencies: Vec::with_capacity(1 << 16), bytes_each, resent: 0, elapsed: Duration::ZERO }
     }
 
     pub fn add(&mut self, latency: Duration) {
@@ -34,11 +36,12 @@ impl fmt::Display for Report {
         let messages = self.latencies.len() as u64;
         write!(
             f,
-            r#"{{"messages": {messages}, "seconds": {:.6}, "bytes": {}, "p50_us": {:.1}, "p99_us": {:.1}}}"#,
+            r#"{{"messages": {messages}, "seconds": {:.6}, "bytes": {}, "p50_us": {:.1}, "p99_us": {:.1}, "resent": {}}}"#,
             self.elapsed.as_secs_f64(),
             messages * self.bytes_each,
             self.percentile(&sorted, 50),
             self.percentile(&sorted, 99),
+            self.resent,
         )
     }
 }

@@ -1,7 +1,4 @@
-//! The bar: a TCP echo server with nothing between it and the OS but mio. One thread, edge-triggered readiness, one
-//! buffer for all connections; what a peer does not take at once is kept for it alone.
-//!
-//! Prints `port N` and serves until its stdin ends.
+//! One buffer for all connections; what a peer does not take at once is kept for it alone.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -22,15 +19,11 @@ struct Connection {
     pending: Vec<u8>,
 }
 
-fn main() -> io::Result<()> {
+pub fn serve() -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    println!("port {}", listener.local_addr()?.port());
-    std::thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        std::process::exit(0);
-    });
+    crate::announce(listener.local_addr()?);
 
     let mut events = Events::with_capacity(1024);
     let mut connections = Slab::new();
@@ -46,7 +39,7 @@ fn main() -> io::Result<()> {
                 continue;
             }
             let Some(connection) = connections.get_mut(event.token().0) else { continue };
-            if !matches!(serve(connection, event, poll.registry(), &mut buffer), Ok(true)) {
+            if !matches!(echo(connection, event, poll.registry(), &mut buffer), Ok(true)) {
                 connections.remove(event.token().0);
             }
         }
@@ -75,7 +68,7 @@ fn accept(listener: &TcpListener, registry: &Registry, connections: &mut Slab<Co
 }
 
 /// Echoes what has come. `false`: the peer has finished.
-fn serve(connection: &mut Connection, event: &Event, registry: &Registry, buffer: &mut [u8]) -> io::Result<bool> {
+fn echo(connection: &mut Connection, event: &Event, registry: &Registry, buffer: &mut [u8]) -> io::Result<bool> {
     if !connection.pending.is_empty() {
         let sent = send(&mut connection.stream, &connection.pending)?;
         connection.pending.drain(..sent);

@@ -1,0 +1,6 @@
+"""rloop."""
+
+import _tasks
+import rloop
+
+_tasks.run(rloop.new_event_loop)
