@@ -351,8 +351,8 @@ def main() -> None:
 
     host = machine()
     subtitle = (
-        f'Python {version}, {host["system"]}, {host["cpu"]}; one core; medians of {options.rounds} rounds, '
-        f'{time.monotonic() - began:.0f} s in all'
+        f'Python {version}, {host["system"]}, {host["cpu"]}; one core; '
+        f'rounds: {options.rounds}; {time.monotonic() - began:.0f} s in all'
     )
     results = HERE / 'results'
     results.mkdir(exist_ok=True)
