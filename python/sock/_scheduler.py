@@ -238,7 +238,8 @@ def _turn(thread: Thread) -> None:
     outer = _sock.enter(thread)
     _local.nested += 1
     try:
-        if _local.turns is not None:
+        if _local.turns is not None or _local.nested > 1:
+            # The hooks are in place.
             _step(thread)
         else:
             with _asyncgen_hooks():
