@@ -26,6 +26,9 @@ use crate::wait::{NEVER, Reason, Wait};
 
 /// An owned reference to a thread.
 pub trait Thread: Sized {
+    /// What the roster has of a thread, which keeps nothing alive.
+    type Weak: std::fmt::Debug + Send;
+
     fn wait(&self) -> &Wait;
     fn hub(&self) -> &Arc<Hub<Self>>;
 }
@@ -71,13 +74,13 @@ struct Turn<T> {
 }
 
 #[derive(Debug)]
-struct Sources<T> {
+struct Sources<T: Thread> {
     slab: Slab<(usize, Arc<Source<T>>)>,
     generation: usize,
 }
 
 #[derive(Debug)]
-pub struct Hub<T> {
+pub struct Hub<T: Thread> {
     registry: Registry,
     waker: Waker,
     signals: SignalPipe,
@@ -91,6 +94,8 @@ pub struct Hub<T> {
     now: AtomicU64,
     /// Threads that have not ended.
     pub live: AtomicUsize,
+    /// The threads themselves: each enters and leaves by itself.
+    pub roster: Mutex<Slab<T::Weak>>,
     /// Calls of `stop` so far.
     stops: AtomicU64,
     /// Reasons so far for all OS threads to look whether they go on. Changed under `turn` alone.
@@ -121,6 +126,7 @@ impl<T: Thread> Hub<T> {
             work: Condvar::new(),
             now: AtomicU64::new(sys::now()),
             live: AtomicUsize::new(0),
+            roster: Mutex::new(Slab::new()),
             stops: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             forked: AtomicBool::new(false),
@@ -151,10 +157,23 @@ impl<T: Thread> Hub<T> {
     /// In a child process: the OS's poll is the parent's and is left alone; the sockets are free for another hub.
     pub fn set_forked(&self) {
         self.forked.store(true, Ordering::Release);
+        seize(&self.roster).clear();
         let sources = std::mem::take(&mut seize(&self.sources).slab);
         for (_, (_, source)) in &sources {
             source.set_forked();
         }
+    }
+
+    /// Nobody will ever poll again: whatever waits here for its turn, an event or a deadline. For the caller to drop.
+    pub fn abandon(&self) -> Vec<T> {
+        let mut left: Vec<T> = self.turn.lock().ready.drain(..).collect();
+        left.extend(self.timers.lock().drain());
+        let sources: Vec<_> = self.sources.lock().slab.iter().map(|(_, (_, source))| source.clone()).collect();
+        for source in sources {
+            let waiters = [&source.read, &source.write].into_iter().filter_map(Readiness::unpark);
+            left.extend(waiters.map(|waiter| waiter.thread));
+        }
+        left
     }
 
     pub(crate) fn add(&self, source: Arc<Source<T>>) -> Token {
@@ -402,6 +421,8 @@ mod tests {
     struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>, usize)>);
 
     impl Thread for Coroutine {
+        type Weak = ();
+
         fn wait(&self) -> &Wait {
             &self.0.0
         }

@@ -34,7 +34,7 @@ pub enum Direction {
 }
 
 #[derive(Debug)]
-struct Registration<T> {
+struct Registration<T: Thread> {
     hub: Arc<Hub<T>>,
     token: Token,
 }
@@ -60,7 +60,7 @@ impl Counter {
 }
 
 #[derive(Debug)]
-pub struct Source<T> {
+pub struct Source<T: Thread> {
     descriptor: Descriptor,
     leases: Exclusive,
     pub read: Readiness<Waiter<T>>,
@@ -284,7 +284,7 @@ impl<T: Thread> Source<T> {
     }
 }
 
-impl<T> Drop for Source<T> {
+impl<T: Thread> Drop for Source<T> {
     fn drop(&mut self) {
         drop(self.descriptor.take());
     }

@@ -5,11 +5,13 @@ import contextvars
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import pytest
 import sock
@@ -514,6 +516,167 @@ def test_thread_that_can_never_be_resumed_is_reported_and_its_finally_runs(repor
 
 
 # Time
+
+
+@pytest.mark.parametrize('count', [2, 50])
+def test_circle_of_threads_that_await_each_other_is_garbage(reported, count):
+    ended = []
+
+    async def waits(threads, i):
+        try:
+            await sock.sleep(0)
+            await threads[(i + 1) % count]
+        finally:
+            ended.append(i)
+
+    threads = []
+    for i in range(count):
+        threads.append(sock.newthread(waits, threads, i))
+    for _ in range(count):
+        sock.poll(1)
+    assert ended == []
+    del threads
+    gc.collect()
+    assert sorted(ended) == [*range(count)]
+    assert len(reported) == count
+    assert sock.start(1) is True
+
+
+@pytest.mark.parametrize('make', [sock.Event, sock.Condition, sock.Queue, lambda: sock.Semaphore(0)])
+def test_thread_that_waits_for_what_nobody_else_has_is_garbage(reported, make):
+    async def waits(what):
+        match what:
+            case sock.Event():
+                await what.wait()
+            case sock.Queue():
+                await what.get()
+            case sock.Condition():
+                async with what:
+                    await what.wait()
+            case _:
+                await what.acquire()
+                await what.acquire()
+
+    sock.newthread(waits, make(), name='waits')
+    gc.collect()
+    [(thread, exc)] = reported
+    assert thread.name == 'waits'
+    assert 'can never be resumed' in str(exc)
+
+
+def test_threads_of_a_poller_that_is_gone_are_lost_and_their_finally_runs(reported):
+    ended = []
+
+    async def waits(name, operation):
+        try:
+            await operation()
+        finally:
+            ended.append(name)
+
+    a, b = socket.socketpair()
+    with b, sock.fromsocket(a) as s:
+
+        def start_and_go():
+            sock.newthread(waits, 'timer', lambda: sock.sleep(60))
+            sock.newthread(waits, 'socket', lambda: s.recv(1))
+            sock.newthread(waits, 'ready', lambda: sock.sleep(0))
+            suspended = sock.newthread(waits, 'awaited', sock.suspend)
+            sock.newthread(waits, 'suspended', lambda: suspended)
+
+        os_thread = threading.Thread(target=start_and_go)
+        os_thread.start()
+        os_thread.join(10)
+    gc.collect()
+    assert sorted(ended) == ['awaited', 'ready', 'socket', 'suspended', 'timer']
+    assert len(reported) == 5
+    assert all('can never be resumed' in str(exc) for _, exc in reported)
+    # Each keeps what is left of its poller.
+    reported.clear()
+
+
+@pytest.mark.parametrize('ends', [True, False])
+def test_long_chain_of_threads_each_the_last_to_hold_the_next_goes(reported, ends):
+    count = 20_000
+
+    async def holds(other):
+        if not ends:
+            await sock.suspend()
+        return other
+
+    thread = None
+    for _ in range(count):
+        thread = sock.newthread(holds, thread)
+    del thread
+    assert len(reported) == (0 if ends else count)
+    assert sock.threads() == []
+
+
+def test_lost_thread_that_excepthook_keeps_is_done_and_not_reported_again(monkeypatch, reported):
+    kept = []
+    monkeypatch.setattr(sock, 'excepthook', lambda thread, exc: kept.append((thread, str(exc))))
+
+    async def lost():
+        await sock.suspend()
+
+    sock.newthread(lost, name='lost')
+    [(thread, says)] = kept
+    assert 'can never be resumed' in says
+    assert (thread.name, thread.done, thread.waiting, thread.result()) == ('lost', True, None, None)
+    with pytest.raises(RuntimeError, match='has ended'):
+        thread.resume()
+    del thread
+    kept.clear()
+    gc.collect()
+    assert kept == []
+
+
+def test_expired_or_cancelled_wait_for_a_thread_leaves_nothing_with_it():
+    async def main():
+        slow = sock.newthread(sleeps)
+        for _ in range(1000):
+            with pytest.raises(sock.Timeout), sock.deadline(sock.clock()):
+                await slow
+        waiter = sock.newthread(value_of, slow)
+        gone = weakref.ref(waiter)
+        waiter.cancel()
+        with pytest.raises(sock.Cancelled):
+            await waiter
+        del waiter
+        gc.collect()
+        assert gone() is None
+        assert slow.waiting is not None
+        slow.cancel()
+
+    async def sleeps():
+        await sock.sleep(60)
+
+    async def value_of(thread):
+        return await thread
+
+    sock.run(main)
+
+
+def test_threads_while_they_start_and_end_on_other_os_threads():
+    async def main():
+        stop = False
+
+        async def churn():
+            while not stop:
+                thread = sock.newthread(value, 1)
+                await sock.sleep(0)
+                await thread
+
+        churning = [sock.newthread(churn) for _ in range(8)]
+        for _ in range(300):
+            listed = sock.threads()
+            assert {*churning} <= {*listed}
+            assert not any(thread.done for thread in listed if thread in churning)
+            await sock.sleep(0)
+        stop = True
+        for thread in churning:
+            await thread
+
+    sock.run(main, threads=3)
 
 
 def test_clock_is_monotonic_seconds():

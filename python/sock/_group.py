@@ -84,7 +84,7 @@ class Group:
             self._running.discard(thread)
             failed = exc is not None and not isinstance(exc, _errors.Cancelled)
             if failed:
-                thread._poller._failed.pop(id(thread), None)
+                thread._see()
                 assert exc is not None
                 self._errors.append(exc)
                 if self._state == 'block' and not self._struck:

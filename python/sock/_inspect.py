@@ -29,7 +29,7 @@ def awaits(thread: Thread) -> Iterator[Any]:
                 each = getattr(each, name)
                 break
         else:
-            if isinstance(each, _sock.Operation):
+            if isinstance(each, _sock.operations):
                 return
             # The inside of an async generator's step, and of a coroutine's `__await__`: only the collector tells.
             inside = gc.get_referents(each)
@@ -41,7 +41,7 @@ def waiting(thread: Thread) -> tuple[str | None, bool]:
     if not thread._waits:
         return None, True
     *_, last = (None, *awaits(thread))
-    if not isinstance(last, _sock.Operation) or (what := _sock.waits_for(last)) is None:
+    if not isinstance(last, _sock.operations) or (what := _sock.waits_for(last)) is None:
         return None, True
     text, ends = what
     return text, ends or thread._limit != _NEVER

@@ -3,8 +3,9 @@
 1. A thread runs until it waits. What it awaits, in Rust, parks it: under a socket's direction, a deadline, or both,
    and yields None. Who wakes it puts it on its poller's ready queue.
 2. ``_sock.Turns`` gives each thread that is ready its turn, one ``send(None)``, and waits in the OS in between. Values
-   and errors of a wait come out of the awaited object itself. What comes up to here are the threads that have ended.
-3. A thread's first turn is inside ``newthread``, nested in whatever runs there; so are resumed threads.
+   and errors of a wait come out of the awaited object itself.
+3. A thread's first turn is inside ``newthread``, nested in whatever runs there; so are resumed threads. Threads start,
+   end and are awaited in ``src/py/thread.rs``, which calls what is here for all that is rare.
 4. The poller keeps no list that keeps threads alive: a thread lives as long as something may still wake it.
 """
 
@@ -16,25 +17,20 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
-from types import CoroutineType, FrameType
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from types import FrameType
 
-from . import _errors, _sock
+from . import _sock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import traceback
     from typing import Any
 
 clock = _sock.clock
 
-#: How deep first turns nest before they are queued instead: well below any recursion limit.
-_NESTING = 40
-
 
 class _Local(threading.local):
     poller: Poller | None = None
-    nested: int = 0
     #: What this OS thread iterates over, inside a loop of ours.
     turns: _sock.Turns | None = None
     #: Ctrl-C came at a moment when our own state was being changed: the loop raises it.
@@ -48,16 +44,10 @@ _all_pollers: weakref.WeakSet[Poller] = weakref.WeakSet()
 class Poller(_sock.Poller):
     """What waits in the OS for its threads' sockets and deadlines; any number of OS threads may share it."""
 
-    __slots__ = ('_failed', '_threads')
-
-    _threads: set[weakref.ref[Thread]]
-    _failed: dict[int, weakref.ref[Thread]]
+    __slots__ = ()
 
     def __new__(cls) -> Poller:
         self = super().__new__(cls)
-        self._threads = set()
-        # Ended with an exception that nobody has seen, by id: reported when the loop ends, or when the thread goes.
-        self._failed = {}
         _all_pollers.add(self)
         return self
 
@@ -67,12 +57,13 @@ def poller(p: Poller | None = None) -> Poller:
     if p is not None:
         if not isinstance(p, Poller):
             raise TypeError(f'poller takes a sock.Poller, not {type(p).__name__}')
-        if _local.turns is not None or _local.nested:
+        if _sock.is_polling():
             raise RuntimeError('this OS thread polls its poller now: set another one before start() or run()')
         _local.poller = p
-        return p
-    if (own := _local.poller) is None:
+    own = _local.poller
+    if own is None:
         own = _local.poller = Poller()
+    own._set_here()
     return own
 
 
@@ -80,12 +71,9 @@ def _after_fork_in_child() -> None:
     """The child has no threads, and the OS's poll is the parent's."""
     for each in list(_all_pollers):
         each._set_forked()
-        each._threads.clear()
-        each._failed.clear()
     _local.poller = None
-    _local.nested = 0
     _local.turns = None
-    _sock.enter(None)
+    _sock.after_fork()
 
 
 if hasattr(os, 'register_at_fork'):
@@ -108,186 +96,32 @@ def _report(thread: Thread, exc: BaseException) -> None:
         excepthook(thread, exc)
 
 
-class Thread(_sock.Task):
-    """A coroutine that runs by itself: made by ``newthread``. Awaiting it gives its result or raises its exception."""
-
-    __slots__ = (
-        '_agens',
-        '_awaiting',
-        '_exc',
-        '_onfinish',
-        '_poller',
-        '_ref',
-        '_result',
-    )
-
-    _poller: Poller
-    _result: Any
-    _exc: BaseException | None
-    _awaiting: list[_sock.Wait] | None
-    _onfinish: list[Callable[[Thread], object]] | None
-    #: Async generators that it began, and threads that close those it has dropped.
-    _agens: list[weakref.ref[AsyncGenerator[Any, Any]] | Thread] | None
-    _ref: weakref.ref[Thread]
-
-    def __new__(cls, poller: Poller, coro: Coroutine[Any, Any, Any], name: str | None) -> Thread:
-        label = getattr(coro, '__name__', 'thread') if name is None else name
-        self = super().__new__(cls, poller, coro, label, name is not None)
-        self._poller = poller
-        self._result = self._exc = self._awaiting = self._onfinish = self._agens = None
-        self._ref = ref = weakref.ref(self)
-        poller._threads.add(ref)
-        return self
-
-    def __repr__(self) -> str:
-        return f'<sock.Thread {self.name!r} {"done" if self.done else "alive"}>'
-
-    def result(self) -> Any:
-        """What the thread returned; raises what ended it. RuntimeError while it has not ended."""
-        if not self.done:
-            raise RuntimeError(f'thread {self.name!r} has not ended: await it')
-        if self._exc is not None:
-            self._poller._failed.pop(id(self), None)
-            raise self._exc
-        return self._result
-
-    @property
-    def waiting(self) -> str | None:
-        """What the thread waits for, such as 'recv tcp 127.0.0.1:7000' or 'sleep 1.5 s'; None while it does not."""
-        from . import _inspect
-
-        return _inspect.waiting(self)[0]
-
-    def stack(self) -> traceback.StackSummary:
-        """Where the thread is: its frames, the outermost first, as ``traceback`` has them. Empty once it has ended."""
-        from . import _inspect
-
-        return _inspect.stack(self)
-
-    def cancel(self) -> None:
-        """Raises ``Cancelled`` where the thread waits, or at its next operation. Its sockets stay open and whole."""
-        self._cancel()
-
-    def onfinish(self, f: Callable[[Thread], object]) -> None:
-        """Calls ``f(thread)`` when the thread ends; at once if it has ended."""
-        with _ending:
-            if not self.done:
-                self._onfinish = [*(self._onfinish or ()), f]
-                return
-        f(self)
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        if not self.done:
-            if _sock.current() is self:
-                raise RuntimeError(f'thread {self.name!r} awaits itself: that would never end')
-            if _sock.current() is None:
-                raise RuntimeError(
-                    'await a thread inside a sock thread; elsewhere use sock.run(), or result() once it ended'
-                )
-            wait = _sock.Wait(f'await thread {self.name}')
-            with _ending:
-                if self.done:
-                    wait.wake()
-                else:
-                    self._awaiting = [*(self._awaiting or ()), wait]
-            yield from wait.__await__()
-        return self.result()
-
-    def resume(self, value: Any = None) -> None:
-        """Ends the thread's ``suspend()``, which returns ``value``; the thread runs at once, up to its next wait.
-
-        From another OS thread, or nested too deeply, it is queued instead. A resume that comes before the ``suspend()``
-        is kept for it; RuntimeError when one is kept already, or the thread has ended.
-        """
-        if self.done:
-            raise RuntimeError(f'thread {self.name!r} has ended: it cannot be resumed')
-        here = self._poller is _local.poller and _local.nested < _NESTING
-        if self._resume(value, here):
-            _turn(self)
-
-    def __del__(self) -> None:
-        coro = getattr(self, '_coro', None)
-        if coro is not None:
-            # Nothing can resume it any more. Its `finally` blocks run; a wait in one of them fails.
-            self._coro = None
-            self._poller._threads.discard(self._ref)
-            self._finish()
-            lost = RuntimeError(f'thread {self.name!r} can never be resumed: nothing refers to it any more')
-            outer = _sock.enter(None)
-            try:
-                self._context.run(coro.close)
-            except BaseException as exc:
-                exc.__context__ = None
-                lost.__cause__ = exc
-            finally:
-                _sock.leave(None, outer)
-            _report(self, lost)
-        elif (failed := getattr(self, '_exc', None)) is not None and self._poller._failed.pop(
-            id(self), None
-        ) is not None:
-            _report(self, failed)
+def _report_here(exc: BaseException) -> None:
+    """Reports what failed in the thread that runs, which goes on."""
+    if (current := _sock.current()) is not None:
+        _report(current, exc)
 
 
-#: Guards who is told of a thread's end; held for a few lines. Reentrant, since the garbage collector or a signal
-#: handler may run user code at any of them.
-_ending = threading.RLock()
+Thread = _sock.Thread
+newthread = _sock.newthread
+thread = _sock.current
 
 
-def _turn(thread: Thread) -> None:
-    """One turn of a thread inside whatever runs here."""
-    outer = _sock.enter(thread)
-    _local.nested += 1
-    try:
-        if _local.turns is not None or _local.nested > 1:
-            # The hooks are in place.
-            _step(thread)
-        else:
-            with _asyncgen_hooks():
-                _step(thread)
-    finally:
-        _local.nested -= 1
-        _sock.leave(thread, outer)
-        # An exception that ends the thread may keep these frames, and so must not keep the thread.
-        del thread, outer
+def _lost(thread: Thread, cause: BaseException | None) -> None:
+    """A thread that has not ended is gone. ``cause``: what its ``finally`` blocks raised."""
+    lost = RuntimeError(f'thread {thread.name!r} can never be resumed: nothing refers to it any more')
+    if cause is not None:
+        cause.__context__ = None
+        lost.__cause__ = cause
+    _report(thread, lost)
 
 
-def _step(thread: Thread) -> None:
-    """Lets the coroutine run to its next wait, or its end."""
-    if (ended := thread._step()) is not None:
-        _end(thread, *ended)
-    del thread, ended
-
-
-#: Ends of threads that nobody need be told of: what was asked for, and what comes out of the loop anyway.
-_SILENT = (_errors.Cancelled, KeyboardInterrupt, SystemExit)
-
-
-def _end(thread: Thread, result: Any, exc: BaseException | None) -> None:
-    if thread._agens and (unfinished := [agen for agen in thread._agens if _is_unfinished(agen)]):
-        thread._agens = None
-        thread._coro = _close_agens(unfinished, result, exc)
-        _step(thread)
-        return
-    poller = thread._poller
-    with _ending:
-        thread._result, thread._exc, thread._coro = result, exc, None
-        awaiting, thread._awaiting = thread._awaiting, None
-        onfinish, thread._onfinish = thread._onfinish, None
-        poller._threads.discard(thread._ref)
-        if exc is not None and not isinstance(exc, _SILENT):
-            poller._failed[id(thread)] = thread._ref
-        thread._finish()
-    for wait in awaiting or ():
-        if wait.wake():
-            # Whoever awaits it gets the exception.
-            poller._failed.pop(id(thread), None)
-    for f in onfinish or ():
-        try:
-            f(thread)
-        except Exception as failed:
-            _report(thread, failed)
-    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
-        raise exc
+def _closing(
+    agens: list[weakref.ref[AsyncGenerator[Any, Any]] | Thread], result: Any, exc: BaseException | None
+) -> Coroutine[Any, Any, Any] | None:
+    """What a thread still has to do at its end: close the async generators that it left half-way."""
+    unfinished = [agen for agen in agens if _is_unfinished(agen)]
+    return _close_agens(unfinished, result, exc) if unfinished else None
 
 
 def _is_unfinished(agen: weakref.ref[AsyncGenerator[Any, Any]] | Thread) -> bool:
@@ -305,21 +139,14 @@ async def _close_agens(
             elif (agen := each()) is not None:
                 await agen.aclose()
         except Exception as failed:
-            _report(_current(), failed)
+            _report_here(failed)
     if exc is not None:
         raise exc
     return result
 
 
-def _current() -> Thread:
-    current = _sock.current()
-    assert isinstance(current, Thread)
-    return current
-
-
 def _agen_begins(agen: AsyncGenerator[Any, Any]) -> None:
-    if _sock.current() is not None:
-        current = _current()
+    if (current := _sock.current()) is not None:
         current._agens = [each for each in current._agens or () if _is_unfinished(each)]
         current._agens.append(weakref.ref(agen))
 
@@ -328,7 +155,7 @@ def _agen_goes(agen: AsyncGenerator[Any, Any]) -> None:
     """Nothing refers to the generator any more: its ``finally`` runs in a thread, which its own thread waits for."""
     owner = _sock.current()
     closer = newthread(_wrapped(agen.aclose()), name='aclose')
-    if isinstance(owner, Thread) and not closer.done:
+    if owner is not None and not closer.done:
         owner._agens = [*(owner._agens or ()), closer]
 
 
@@ -342,51 +169,31 @@ def _asyncgen_hooks() -> Iterator[None]:
         sys.set_asyncgen_hooks(*old)
 
 
-def newthread(
-    func: Callable[..., Coroutine[Any, Any, Any]] | Coroutine[Any, Any, Any], *args: Any, name: str | None = None
-) -> Thread:
-    """Starts a thread: runs ``func(*args)``, an ``async def`` function or a coroutine, at once, up to its first wait.
+def _first_turn(thread: Thread) -> None:
+    """The first turn of a thread that is started outside of any loop."""
+    try:
+        with _asyncgen_hooks():
+            thread._turn()
+    finally:
+        # An exception that ends the thread may keep this frame, and so must not keep the thread.
+        del thread
 
-    Callable from anywhere: plain code, a thread, any OS thread; it belongs to the calling OS thread's poller.
-    """
-    if callable(func):
-        coro = func(*args)
-    elif args:
-        raise TypeError('newthread takes arguments with a function, not with a coroutine')
-    else:
-        coro = func
-    if type(coro) is not CoroutineType and not isinstance(coro, Coroutine):
+
+def _check_coroutine(func: Any, coro: Any) -> None:
+    """What ``newthread`` got is not Python's own kind of coroutine."""
+    if not isinstance(coro, Coroutine):
         returned = f', which returned {type(coro).__name__}' if callable(func) else ''
         raise TypeError(f'newthread takes an async def function or a coroutine, not {func!r}{returned}')
-    if name is not None and not isinstance(name, str):
-        coro.close()
-        raise TypeError(f'name must be a str, not {type(name).__name__}')
-    thread = Thread(_local.poller or poller(), coro, name)
-    try:
-        if _local.nested < _NESTING:
-            _turn(thread)
-        else:
-            # Too deep to run inside its starter: next in the queue.
-            _sock.leave(thread, _sock.current())
-        return thread
-    finally:
-        # As in `_turn`.
-        del thread, coro
 
 
 async def _wrapped(awaitable: Any) -> Any:
     return await awaitable
 
 
-def thread() -> Thread | None:
-    """The thread that runs now; None outside of any."""
-    return _sock.current()  # type: ignore[return-value]
-
-
 def threads(poller: Poller | None = None) -> list[Thread]:
     """The threads of a poller (default: this OS thread's) that have not ended."""
     of = poller or globals()['poller']()
-    return [thread for ref in list(of._threads) if (thread := ref()) is not None]
+    return [thread for thread in of._threads() if not thread.done]
 
 
 class deadline:
@@ -404,10 +211,10 @@ class deadline:
         self._t = t
 
     def __enter__(self) -> None:
-        if _sock.current() is None:
+        if (current := _sock.current()) is None:
             raise RuntimeError('sock.deadline() is for the waits of a sock thread, and none runs here')
-        self._thread = _current()
-        self._outer = self._thread._nearer_limit(self._t)
+        self._thread = current
+        self._outer = current._nearer_limit(self._t)
 
     def __exit__(self, *exc_info: object) -> None:
         self._thread._set_limit(self._outer)
@@ -416,7 +223,7 @@ class deadline:
 def _outside(what: str) -> Poller:
     if (current := _sock.current()) is not None:
         raise RuntimeError(f'{what}() inside thread {current.name!r}: it polls already; start threads with newthread()')
-    if _local.turns is not None:
+    if _sock.is_polling():
         raise RuntimeError(f'{what}() inside a loop of this OS thread, which polls already')
     return poller()
 
@@ -443,12 +250,16 @@ def _signals(poller: Poller) -> Iterator[None]:
 _ASYNC_CODE = 0x80 | 0x200
 
 
+#: Modules whose plain functions are never cut in half.
+_OURS = (__name__, 'sock._group')
+
+
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C ends user code where it is, and our own where it is whole: a thread's end must not be cut in half."""
     while frame is not None:
         if frame.f_code.co_flags & (_ASYNC_CODE):
             break
-        if frame.f_globals is globals():
+        if frame.f_globals.get('__name__') in _OURS:
             _local.interrupted = True
             if _local.turns is not None:
                 _local.turns.stop()
@@ -469,25 +280,17 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
         _local.turns = turns
         try:
             _raise_interrupt()
-            for thread, result, exc in turns:
-                _end(thread, result, exc)  # type: ignore[arg-type]
-                # The loop holds on to nothing while it waits: a thread that failed is reported when nobody has it.
-                del thread, result, exc
+            turns.run()
         finally:
-            turns.close()
             _local.turns = None
     _report_failed(poller)
     _raise_interrupt()
 
 
 def _report_failed(poller: Poller) -> None:
-    while poller._failed:
-        try:
-            _, ref = poller._failed.popitem()
-        except KeyError:
-            return
-        if (failed := ref()) is not None and failed._exc is not None:
-            _report(failed, failed._exc)
+    for thread in poller._threads():
+        if thread._see() and (exc := thread._exc) is not None:
+            _report(thread, exc)
 
 
 def _until(timeout: float | None) -> float | None:
@@ -530,7 +333,7 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     poller = _outside('run')
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
-    before = set(poller._threads)
+    before = _sock.made()
     all_turns = [_sock.Turns(poller) for _ in range(threads)]
     helpers = [
         threading.Thread(target=_help, args=(poller, turns), name=f'sock run {i}', daemon=True)
@@ -558,7 +361,8 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
                 if helper.ident is not None:
                     helper.join()
             _cancel_rest(poller, before)
-            poller._failed.pop(id(main), None)
+            if main is not None:
+                main._see()
             _report_failed(poller)
     _raise_interrupt()
     if stopped:
@@ -571,10 +375,10 @@ def _help(poller_: Poller, turns: _sock.Turns) -> None:
     _drive(poller_, turns)
 
 
-def _cancel_rest(poller: Poller, before: set[weakref.ref[Thread]]) -> None:
+def _cancel_rest(poller: Poller, before: int) -> None:
     """Cancels the threads that ``run`` leaves behind, and polls until they have ended, for 5 seconds at most."""
     until = clock() + 5
-    while rest := [thread for ref in list(poller._threads - before) if (thread := ref()) is not None]:
+    while rest := [thread for thread in threads(poller) if thread._id >= before]:
         turns = _sock.Turns(poller, until)
         left = len(rest)
 

@@ -65,7 +65,7 @@ def _check(what: str, expires: float | None) -> None:
 def _me() -> weakref.ref[Any]:
     """Who calls: a thread, or outside of any an OS thread. The same object each time."""
     thread = current()
-    return weakref.ref(threading.current_thread()) if thread is None else thread._ref  # type: ignore[attr-defined]
+    return weakref.ref(threading.current_thread() if thread is None else thread)
 
 
 class Semaphore:

@@ -37,7 +37,7 @@ class SleepJob:
         # Guards who sleeps; reentrant, since a signal handler may call `wakeup` at any moment.
         self._guard = threading.RLock()
         self._wait: _sock.Wait | None = None
-        self._sleeper: _sock.Task | None = None
+        self._sleeper: _sock.Thread | None = None
 
     def __repr__(self) -> str:
         sleeper = self._sleeper
@@ -138,7 +138,7 @@ async def _calls(cancelled: Event, f: Callable[[], object], times: Iterator[floa
             if isinstance(result, Awaitable):
                 await result
         except Exception as failed:
-            _scheduler._report(_scheduler._current(), failed)
+            _scheduler._report_here(failed)
         finally:
             result = None
 

@@ -1,4 +1,4 @@
-//! `recv` and `send` once more, as the interpreter calls methods cheapest: with plain C arguments, and owned by the very
+//! `newthread`, `recv` and `send` once more, as the interpreter calls methods cheapest: with plain C arguments, and owned by the very
 //! class of the object, which is what its specialized calls ask for (3.13: 60 ns less for each call). Keyword arguments,
 //! and whatever else is rare, go to the method of the base class.
 
@@ -15,6 +15,7 @@ use pyo3::types::PyType;
 use super::ops;
 use super::ops::datagrams::{self, Peer};
 use super::socket::{Socket, Stream};
+use super::thread;
 
 /// A method, and the base class's one, a reference that is never given back.
 struct Own {
@@ -34,6 +35,10 @@ static DATAGRAM: [Own; 2] = [Own::new(c"recvfrom", recv_from), Own::new(c"send",
 
 /// The most positional arguments of a quick call.
 const MOST: usize = 3;
+
+fn bug() -> PyErr {
+    PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")
+}
 
 type Args<'a, 'py> = &'a [ManuallyDrop<Bound<'py, PyAny>>];
 
@@ -67,8 +72,7 @@ unsafe fn call(
             let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 quick(socket.cast_unchecked(), &all[..count])
             }));
-            let bug = |_| Some(Err(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
-            match made.unwrap_or_else(bug) {
+            match made.unwrap_or_else(|_| Some(Err(bug()))) {
                 Some(Ok(made)) => return made.into_ptr(),
                 Some(Err(error)) => {
                     error.restore(py);
@@ -151,6 +155,23 @@ unsafe extern "C" fn send_to(
     }
 }
 
+/// What the interpreter is told of a function that stands for `complete`. It stays for ever.
+fn definition(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+    complete: &Bound<'_, PyAny>,
+) -> PyResult<&'static mut ffi::PyMethodDef> {
+    let signature: String = complete.getattr("__text_signature__")?.extract()?;
+    let doc: String = complete.getattr("__doc__")?.extract()?;
+    let doc = CString::new(format!("{}{signature}\n--\n\n{doc}", name.to_string_lossy()))?;
+    Ok(Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr().cast::<c_char>(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS as c_int,
+        ml_doc: doc.into_raw(),
+    })))
+}
+
 /// Gives a class derived from `Stream` or `Datagram` its own methods. Once for each class: what is made here stays.
 #[pyfunction]
 pub fn own_methods(class_: &Bound<'_, PyType>) -> PyResult<()> {
@@ -160,15 +181,7 @@ pub fn own_methods(class_: &Bound<'_, PyType>) -> PyResult<()> {
     for own in methods {
         let name = own.name.to_string_lossy();
         let method = class.getattr(&*name)?;
-        let signature: String = method.getattr("__text_signature__")?.extract()?;
-        let doc: String = method.getattr("__doc__")?.extract()?;
-        let doc = CString::new(format!("{name}{signature}\n--\n\n{doc}"))?;
-        let definition = Box::leak(Box::new(ffi::PyMethodDef {
-            ml_name: own.name.as_ptr().cast::<c_char>(),
-            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: own.function },
-            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS as c_int,
-            ml_doc: doc.into_raw(),
-        }));
+        let definition = definition(own.name, own.function, &method)?;
         own.base.store(method.into_ptr(), Ordering::Release);
         // SAFETY: a live class, of the sockets that its base says, and a definition that lives for ever.
         let descriptor =
@@ -176,4 +189,48 @@ pub fn own_methods(class_: &Bound<'_, PyType>) -> PyResult<()> {
         class.setattr(&*name, descriptor)?;
     }
     Ok(())
+}
+
+/// The function with all its arguments.
+static NEWTHREAD: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+
+unsafe extern "C" fn newthread(
+    _module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the interpreter calls a function, attached, with live arguments.
+    unsafe {
+        let py = Python::assume_attached();
+        if nargs < 1 || !kwnames.is_null() {
+            return ffi::PyObject_Vectorcall(NEWTHREAD.load(Ordering::Acquire), args, nargs as usize, kwnames);
+        }
+        let made = std::panic::catch_unwind(|| {
+            let func = borrowed(py, *args);
+            thread::start(thread::coroutine(&func, args.add(1), nargs as usize - 1)?, None)
+        });
+        match made.unwrap_or_else(|_| Err(bug())) {
+            Ok(made) => made.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
+/// Puts the quick `newthread` before the one that takes all arguments.
+pub fn add_newthread(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let complete = pyo3::wrap_pyfunction!(thread::newthread, module)?;
+    let definition = definition(c"newthread", newthread, complete.as_any())?;
+    NEWTHREAD.store(complete.into_ptr(), Ordering::Release);
+    let name = module.name()?;
+    // SAFETY: a definition that lives for ever.
+    let quick = unsafe {
+        let quick = ffi::PyCFunction_NewEx(definition, ptr::null_mut(), name.as_ptr());
+        Bound::from_owned_ptr_or_err(py, quick)
+    }?;
+    module.add("newthread", quick)
 }

@@ -14,10 +14,18 @@ pub struct Moved<'a> {
     pub data: &'a [u8],
 }
 
-fn attribute<'py>(py: Python<'py>, cell: &PyOnceLock<Py<PyAny>>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    let value = cell.get_or_try_init(py, || Ok::<_, PyErr>(py.import("sock._errors")?.getattr(name)?.unbind()))?;
+/// A name of one of our modules of Python.
+pub fn attribute<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let value = cell.get_or_try_init(py, || Ok::<_, PyErr>(py.import(module)?.getattr(name)?.unbind()))?;
     Ok(value.bind(py).clone())
 }
+
+const ERRORS: &str = "sock._errors";
 
 fn build(made: PyResult<Bound<'_, PyAny>>) -> PyErr {
     match made {
@@ -38,7 +46,7 @@ pub fn os(py: Python<'_>, error: &io::Error, what: &str, moved: Moved<'_>) -> Py
         return named(py, err, &format!("{what}: {error}"), moved);
     };
     build(
-        attribute(py, &FROM_OS, "from_os")
+        attribute(py, &FROM_OS, ERRORS, "from_os")
             .and_then(|make| make.call1((number, what, moved.sent, moved.received, PyBytes::new(py, moved.data)))),
     )
 }
@@ -47,13 +55,19 @@ pub fn os(py: Python<'_>, error: &io::Error, what: &str, moved: Moved<'_>) -> Py
 pub fn named(py: Python<'_>, err: &str, what: &str, moved: Moved<'_>) -> PyErr {
     static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     build(
-        attribute(py, &MAKE, "make")
+        attribute(py, &MAKE, ERRORS, "make")
             .and_then(|make| make.call1((err, what, moved.sent, moved.received, PyBytes::new(py, moved.data)))),
     )
 }
 
+static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 /// `sock.Cancelled`, raised where a thread waits.
 pub fn cancelled(py: Python<'_>) -> PyErr {
-    static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    build(attribute(py, &CANCELLED, "Cancelled").and_then(|class| class.call0()))
+    build(attribute(py, &CANCELLED, ERRORS, "Cancelled").and_then(|class| class.call0()))
+}
+
+pub fn is_cancelled(exc: &Bound<'_, PyAny>) -> bool {
+    let class = attribute(exc.py(), &CANCELLED, ERRORS, "Cancelled");
+    class.is_ok_and(|class| exc.is_instance(&class).unwrap_or(false))
 }

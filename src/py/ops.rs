@@ -11,7 +11,7 @@
 pub mod datagrams;
 
 use std::cell::UnsafeCell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
@@ -82,6 +83,8 @@ enum What {
     Sleep,
     /// Until `Wait.wake`.
     Wait,
+    /// Until a thread has ended.
+    Join,
     /// Until `Thread.resume`.
     Suspend,
 }
@@ -115,6 +118,7 @@ impl What {
             What::Writable => "writable",
             What::Sleep => "sleep",
             What::Wait => "wait",
+            What::Join => "await",
             What::Suspend => "suspend",
         }
     }
@@ -146,7 +150,7 @@ impl What {
             | What::Connect(_)
             | What::Writable
             | What::Hold => Some(Direction::Write),
-            What::Sleep | What::Wait | What::Suspend => None,
+            What::Sleep | What::Wait | What::Join | What::Suspend => None,
         }
     }
 }
@@ -172,7 +176,7 @@ struct Op {
     /// The thread that waits, to be compared with the one that runs. No reference: who wakes the thread keeps it, and
     /// nothing else does, so that a thread that nobody can wake any more goes.
     task: *const Task,
-    /// The Socket or Wait, an owned reference; null for a sleep.
+    /// The Socket, Wait or Thread, an owned reference; null for a sleep.
     object: *mut ffi::PyObject,
     /// The pinned buffer; only `obj` is set while there is none, to null.
     buffer: MaybeUninit<ffi::Py_buffer>,
@@ -199,6 +203,11 @@ fn outside(what: &str) -> PyErr {
 }
 
 #[cold]
+fn of_itself(py: Python<'_>, thread: &Task) -> PyErr {
+    PyRuntimeError::new_err(format!("thread '{}' awaits itself: that would never end", thread.full_name(py)))
+}
+
+#[cold]
 fn elsewhere() -> PyErr {
     PyRuntimeError::new_err("this operation waits in another thread: await it in one")
 }
@@ -215,6 +224,9 @@ enum Step {
 }
 
 static OP_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+/// Operations that wait for what other threads do. Threads that wait for each other are garbage once nobody else can
+/// wake them, and the collector must find the way from one to the next.
+static TRACKED_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 
 /// How one attempt of a system call ended.
 enum Attempt {
@@ -268,6 +280,11 @@ impl Op {
     fn waited_for<'a>(&self) -> Option<&'a Wait> {
         // SAFETY: a What::Wait is made by `Wait.__await__` alone, with the Wait as its object; as `socket`.
         if matches!(self.what, What::Wait) { unsafe { self.object() } } else { None }
+    }
+
+    fn joined<'a>(&self) -> Option<&'a Task> {
+        // SAFETY: a What::Join is made by `join` alone, with the thread as its object; as `socket`.
+        if matches!(self.what, What::Join) { unsafe { self.object() } } else { None }
     }
 
     /// Where the pinned buffer begins.
@@ -345,6 +362,9 @@ impl Op {
 
     /// What is tried and on which address: 'recv tcp 127.0.0.1:7000'.
     fn describe(&self, py: Python<'_>) -> String {
+        if let Some(thread) = self.joined() {
+            return format!("await thread {}", thread.full_name(py));
+        }
         match (&self.what, self.waited_for()) {
             (What::Sleep | What::Suspend, _) => self.what.name().to_owned(),
             (_, Some(wait)) => wait.what.bind(py).to_string_lossy().into_owned(),
@@ -359,7 +379,7 @@ impl Op {
     fn run(&mut self, py: Python<'_>, stage: Stage) -> Outcome<Step> {
         match stage {
             Stage::New | Stage::Yielded => {
-                let Some(task) = running(py) else { return fail(outside(self.what.name())) };
+                let Some(task) = running(py) else { return self.run_outside(py) };
                 let wait = task.get().wait();
                 if wait.take_cancelled() {
                     return fail(error::cancelled(py));
@@ -427,6 +447,15 @@ impl Op {
             }
             Stage::Busy => fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
             Stage::Done => fail(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
+        }
+    }
+
+    /// A step in no thread: only what need not wait can be had there.
+    #[cold]
+    fn run_outside(&self, py: Python<'_>) -> Outcome<Step> {
+        match self.joined().and_then(|thread| thread.outcome(py)) {
+            Some(outcome) => Ok(Step::Done(outcome?)),
+            None => fail(outside(self.what.name())),
         }
     }
 
@@ -512,6 +541,7 @@ impl Op {
                 return false;
             }
         } else if self.waited_for().is_some_and(|wait| !wait.park(task, epoch))
+            || self.joined().is_some_and(|thread| !thread.join(task, epoch))
             || matches!(self.what, What::Suspend) && !this.suspend(epoch)
         {
             this.wait().unpark();
@@ -539,6 +569,8 @@ impl Op {
             self.source().direction(direction).release();
         } else if let Some(wait) = self.waited_for() {
             drop(wait.finish(true));
+        } else if let Some(thread) = self.joined() {
+            thread.unjoin(self.task);
         }
         if let Some(task) = running(py).filter(|task| ptr::eq(self.task, task.get())) {
             task.get().wait().unpark();
@@ -559,6 +591,18 @@ impl Op {
                 Some(value) => Ok(Step::Done(value)),
                 None if reason == Reason::Expired => fail(self.nothing_came(py)),
                 None => fail(error::cancelled(py)),
+            };
+        }
+        if let Some(thread) = self.joined() {
+            if reason != Reason::Event {
+                thread.unjoin(self.task);
+            }
+            return match (reason, thread.outcome(py)) {
+                (Reason::Event, Some(outcome)) => Ok(Step::Done(outcome?)),
+                (Reason::Event, None) if thread.is_done() => Ok(Step::Done(py.None())),
+                (Reason::Event, None) => self.run_waiting(py, task),
+                (Reason::Expired, _) => fail(self.nothing_came(py)),
+                (Reason::Cancelled, _) => fail(error::cancelled(py)),
             };
         }
         let Some(wait) = self.waited_for() else {
@@ -671,7 +715,7 @@ impl Op {
                 source.write.would_block(seen);
                 Ok(if seen.is_ready() { Attempt::Done(py.None()) } else { Attempt::WouldBlock })
             }
-            What::Sleep | What::Wait | What::Suspend => Ok(Attempt::WouldBlock),
+            What::Sleep | What::Wait | What::Join | What::Suspend => Ok(Attempt::WouldBlock),
         };
         result.or_else(|failed| self.failed(py, &failed))
     }
@@ -929,6 +973,21 @@ impl<'py> Making<'py> {
         }
     }
 
+    /// What waits for an object that threads may hold, and that may hold threads.
+    fn tracked(what: What, object: Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = object.py();
+        // SAFETY: as `new`, with the collector's own memory; it sees the operation once that is whole.
+        unsafe {
+            let block: *mut OpObject = ffi::PyObject_GC_New(TRACKED_TYPE.load(Ordering::Relaxed));
+            if block.is_null() {
+                return Err(PyErr::fetch(py));
+            }
+            (*block).op.write(Op::new(what)).object = object.into_ptr();
+            ffi::PyObject_GC_Track(block.cast());
+            Ok(Making(Bound::from_owned_ptr(py, block.cast())))
+        }
+    }
+
     #[inline(always)]
     fn on_socket(socket: &Bound<'py, Socket>, what: What, expires: Arg<'_, 'py>) -> PyResult<Self> {
         let mut op = Making::new(socket.py(), what)?;
@@ -1116,6 +1175,23 @@ pub fn suspend(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(Making::new(py, What::Suspend)?.made())
 }
 
+/// Awaits the end of a thread: its result, or what ended it.
+pub fn join<'py>(thread: &Bound<'py, Task>) -> PyResult<Bound<'py, PyAny>> {
+    let py = thread.py();
+    if !thread.get().is_done() {
+        match running(py) {
+            Some(task) if task.is(thread) => return Err(of_itself(py, task.get())),
+            Some(_) => {}
+            None => {
+                return Err(PyRuntimeError::new_err(
+                    "await a thread inside a sock thread; elsewhere use sock.run(), or result() once it ended",
+                ));
+            }
+        }
+    }
+    Ok(Making::tracked(What::Join, thread.clone().into_any())?.made())
+}
+
 /// What a thread waits for that is no socket: awaited once, woken once, from any OS thread, in any order.
 #[pyclass(frozen, module = "sock._sock")]
 pub struct Wait {
@@ -1194,10 +1270,17 @@ impl Wait {
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let mut op = Making::new(slf.py(), What::Wait)?;
+        let mut op = Making::tracked(What::Wait, slf.clone().into_any())?;
         op.expires = slf.get().expires;
-        op.object = slf.clone().into_ptr();
         Ok(op.made())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.what)?;
+        // Held by nobody while the world is stopped, except where it was stopped under it.
+        let Some(slot) = self.slot.try_lock() else { return Ok(()) };
+        visit.call(&slot.value)?;
+        slot.waiter.as_ref().map_or(Ok(()), |(waiter, _)| visit.call(waiter))
     }
 }
 
@@ -1338,6 +1421,11 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // where it came from. The type is a heap type, of which each object holds a reference.
     unsafe {
         let py = Python::assume_attached();
+        let kind = ffi::Py_TYPE(object);
+        let tracked = kind == TRACKED_TYPE.load(Ordering::Relaxed);
+        if tracked {
+            ffi::PyObject_GC_UnTrack(object.cast());
+        }
         let op = &mut *op_of(object);
         let stage = op.stage.get();
         if stage == Stage::New as usize {
@@ -1347,8 +1435,9 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             op.withdraw(py);
         }
         ptr::drop_in_place(op);
-        let kind = ffi::Py_TYPE(object);
-        if !spare::keep(object.cast()) {
+        if tracked {
+            ffi::PyObject_GC_Del(object.cast());
+        } else if !spare::keep(object.cast()) {
             ffi::PyObject_Free(object.cast());
         }
         ffi::Py_DECREF(kind.cast());
@@ -1363,7 +1452,8 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
 pub fn waits_for(operation: &Bound<'_, PyAny>) -> PyResult<Option<(String, bool)>> {
     let py = operation.py();
     // SAFETY: only the type is compared.
-    if unsafe { ffi::Py_TYPE(operation.as_ptr()) } != OP_TYPE.load(Ordering::Relaxed) {
+    let kind = unsafe { ffi::Py_TYPE(operation.as_ptr()) };
+    if kind != OP_TYPE.load(Ordering::Relaxed) && kind != TRACKED_TYPE.load(Ordering::Relaxed) {
         return Err(PyTypeError::new_err("not an operation of sock"));
     }
     // SAFETY: an operation, alive.
@@ -1389,7 +1479,7 @@ pub fn waits_for(operation: &Bound<'_, PyAny>) -> PyResult<Option<(String, bool)
 
 /// As Python does for a coroutine: a forgotten `await` does nothing at all, silently.
 fn never_awaited(py: Python<'_>, op: &Op) {
-    if matches!(op.what, What::Wait) {
+    if matches!(op.what, What::Wait | What::Join) {
         return;
     }
     // An exception on its way, such as Ctrl-C's, may have come between the call and its await.
@@ -1405,31 +1495,59 @@ fn never_awaited(py: Python<'_>, op: &Op) {
     }
 }
 
-/// Makes the type, once for the process: subinterpreters are refused.
-pub fn make_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
-        ffi::PyType_Slot { slot, pfunc }
+unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the collector hands a live, tracked operation, whose object never changes.
+    unsafe {
+        match visit(ffi::Py_TYPE(object).cast(), arg) {
+            0 => visit((*op_of(object)).object, arg),
+            stop => stop,
+        }
     }
-    let doc = c"An operation on a socket, or a wait: await it, once.";
-    let mut slots = [
+}
+
+fn make_type<'py>(
+    py: Python<'py>,
+    doc: &CStr,
+    flags: c_ulong,
+    more: &[ffi::PyType_Slot],
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut slots = vec![
         slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
         slot(ffi::Py_am_await, itself as *mut c_void),
         slot(ffi::Py_am_send, am_send as *mut c_void),
         slot(ffi::Py_tp_iter, itself as *mut c_void),
         slot(ffi::Py_tp_iternext, iternext as *mut c_void),
         slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
-        slot(0, ptr::null_mut()),
     ];
+    slots.extend(more);
+    slots.push(slot(0, ptr::null_mut()));
+    let flags =
+        flags | ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
     let mut spec = ffi::PyType_Spec {
         name: c"sock._sock.Operation".as_ptr(),
         basicsize: size_of::<OpObject>() as c_int,
         itemsize: 0,
-        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE) as _,
+        flags: flags as _,
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: the spec and its slots are valid for the call, and name functions of the slots' types.
-    let kind = unsafe { Bound::from_owned_ptr_or_err(module.py(), ffi::PyType_FromSpec(&raw mut spec)) }?;
-    module.add("Operation", &kind)?;
-    OP_TYPE.store(kind.into_ptr().cast(), Ordering::Release);
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec)) }
+}
+
+fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot, pfunc }
+}
+
+/// Makes the types, once for the process: subinterpreters are refused.
+pub fn make_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let plain = make_type(py, c"An operation on a socket, or a sleep: await it, once.", 0, &[])?;
+    let traverse = slot(ffi::Py_tp_traverse, traverse as *mut c_void);
+    let doc = c"A wait for what other threads do: await it, once.";
+    let tracked = make_type(py, doc, ffi::Py_TPFLAGS_HAVE_GC, &[traverse])?;
+    module.add("Operation", &plain)?;
+    module.add("operations", (&plain, &tracked))?;
+    OP_TYPE.store(plain.into_ptr().cast(), Ordering::Release);
+    TRACKED_TYPE.store(tracked.into_ptr().cast(), Ordering::Release);
     Ok(())
 }

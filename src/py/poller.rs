@@ -1,14 +1,14 @@
 //! `sock.Poller`'s Rust half and the iterator that drives its threads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
+use super::Hub;
 use super::error::{self, Moved};
-use super::thread::{Task, end_turn, ended, set_running};
-use super::{Handle, Hub};
+use super::thread::{Looping, Task, end_turn, listed, set_hub, set_running, step, unset_hub};
 use crate::sys;
 use crate::wait::NEVER;
 
@@ -48,6 +48,25 @@ impl Poller {
     }
 }
 
+impl Drop for Poller {
+    /// What waits here can never go on, since nobody polls: those threads are lost, and told of as such. At the
+    /// interpreter's end they just stay.
+    fn drop(&mut self) {
+        // SAFETY: an object of Python goes while the OS thread is attached.
+        let py = unsafe { Python::assume_attached() };
+        let outer = PyErr::take(py);
+        let finalizing = py.import("sys").and_then(|sys| sys.call_method0("is_finalizing"));
+        if finalizing.is_ok_and(|finalizing| !finalizing.is_truthy().unwrap_or(true)) {
+            unset_hub(&self.hub);
+            let lost = self.hub.abandon();
+            drop(lost);
+        }
+        if let Some(outer) = outer {
+            outer.restore(py);
+        }
+    }
+}
+
 #[pymethods]
 impl Poller {
     #[new]
@@ -84,14 +103,23 @@ impl Poller {
         self.hub.live.load(Ordering::Acquire)
     }
 
+    /// `poller()` of this OS thread from now on.
+    fn _set_here(&self) {
+        set_hub(&self.hub);
+    }
+
+    /// The threads that have not ended, and those that failed unseen.
+    fn _threads<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, Task>> {
+        listed(py, &self.hub)
+    }
+
     fn _set_forked(&self) {
         self.hub.set_forked();
     }
 }
 
-/// Gives each thread that is ready its turn and waits for events in between. Iterates over those that have ended, as
-/// (thread, result, exception), each still in its turn until the next one is asked for. Ends when the deadline passes,
-/// `stop` is called or no thread is left.
+/// Gives each thread that is ready its turn and waits for events in between, until the deadline passes, `stop` is called
+/// or no thread is left.
 #[pyclass(frozen, module = "sock._sock")]
 pub struct Turns {
     hub: Arc<Hub>,
@@ -102,24 +130,54 @@ pub struct Turns {
     stopped: AtomicBool,
     handed: AtomicBool,
     timed_out: AtomicBool,
-    /// Whose turn it is.
-    current: Mutex<Option<Handle>>,
 }
 
 impl Turns {
-    /// No more turns.
-    fn end<T>(&self) -> Option<T> {
-        if !self.hub.is_forked() {
-            self.hub.quit();
+    /// Whether it is over, before the next turn.
+    fn is_over(&self) -> bool {
+        if self.once && self.handed.load(Ordering::Relaxed) {
+            return true;
         }
-        None
+        if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
+            self.stopped.store(true, Ordering::Release);
+            return true;
+        }
+        // Also where there is always something to do; but never before what is ready has had its chance.
+        self.until != NEVER && self.handed.load(Ordering::Relaxed) && self.is_late(self.hub.now())
     }
 
-    fn end_current(&self, py: Python<'_>) {
-        let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(current) = current {
-            set_running(None);
-            end_turn(current.bind(py));
+    fn is_late(&self, now: u64) -> bool {
+        let late = now >= self.until;
+        if late {
+            self.timed_out.store(true, Ordering::Release);
+        }
+        late
+    }
+
+    fn turns(&self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            let interrupts = self.hub.interrupts();
+            if self.is_over() {
+                return Ok(());
+            }
+            if let Some(task) = self.hub.take() {
+                let task = task.into_bound(py);
+                task.get().wait().enter();
+                set_running(Some(&task));
+                self.handed.store(true, Ordering::Relaxed);
+                let ended = step(&task);
+                set_running(None);
+                if !ended? {
+                    end_turn(&task);
+                }
+                continue;
+            }
+            if self.hub.live.load(Ordering::Acquire) == 0 || self.until != NEVER && self.is_late(sys::now()) {
+                return Ok(());
+            }
+            py.detach(|| self.hub.wait(self.until, interrupts))
+                .map_err(|error| error::os(py, &error, "poll", Moved::default()))?;
+            py.check_signals()?;
         }
     }
 }
@@ -137,72 +195,25 @@ impl Turns {
             stopped: AtomicBool::new(false),
             handed: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
-            current: Mutex::new(None),
             hub,
         })
     }
 
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[allow(clippy::type_complexity, reason = "a Python tuple: thread, result, exception")]
-    fn __next__<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Option<(Bound<'py, Task>, Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-        self.end_current(py);
-        loop {
-            let interrupts = self.hub.interrupts();
-            if self.once && self.handed.load(Ordering::Relaxed) {
-                return Ok(self.end());
-            }
-            if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
-                self.stopped.store(true, Ordering::Release);
-                return Ok(self.end());
-            }
-            // Also where there is always something to do; but never before what is ready has had its chance.
-            if self.until != NEVER && self.handed.load(Ordering::Relaxed) && self.hub.now() >= self.until {
-                self.timed_out.store(true, Ordering::Release);
-                return Ok(self.end());
-            }
-            if let Some(task) = self.hub.take() {
-                let task = task.into_bound(py);
-                task.get().wait().enter();
-                set_running(Some(&task));
-                self.handed.store(true, Ordering::Relaxed);
-                if let Some(result) = task.get().step(py) {
-                    let (result, exception) = ended(py, result);
-                    *self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                        Some(task.clone().unbind());
-                    return Ok(Some((task, result, exception)));
-                }
-                set_running(None);
-                end_turn(&task);
-                continue;
-            }
-            if self.hub.live.load(Ordering::Acquire) == 0 {
-                return Ok(self.end());
-            }
-            if self.until != NEVER && sys::now() >= self.until {
-                self.timed_out.store(true, Ordering::Release);
-                return Ok(self.end());
-            }
-            py.detach(|| self.hub.wait(self.until, interrupts))
-                .map_err(|error| error::os(py, &error, "poll", Moved::default()))?;
-            py.check_signals()?;
+    /// An error is what ends the program, or the poll's own.
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        let looping = Looping::new();
+        let result = self.turns(py);
+        drop(looping);
+        if !self.hub.is_forked() {
+            self.hub.quit();
         }
+        result
     }
 
-    /// Ends this iteration after the turn that runs, from any OS thread.
+    /// Ends `run` after the turn that runs, from any OS thread.
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.hub.interrupt();
-    }
-
-    /// Ends the turn of the thread that ended last: after the loop was left early.
-    fn close(&self, py: Python<'_>) {
-        self.end_current(py);
     }
 
     /// Whether a thread had its turn.

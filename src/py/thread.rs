@@ -1,30 +1,50 @@
-//! The Rust half of `sock.Thread`: its wake state, its hub, its name; and which thread runs on this OS thread.
+//! `sock.Thread`: a coroutine, its first turn, its turns, its end; and which thread runs on this OS thread.
+//!
+//! What an end means beyond the result (async generators left half-way, reports of failures) is Python's: see the
+//! functions of `sock._scheduler` that are called here by name.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::mem;
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit, PyTypeError};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{PyTypeInfo, intern};
 
 use super::poller::{Poller, deadline};
-use super::{Handle, Hub};
+use super::{Handle, Hub, error, ops};
 use crate::poller::Thread;
 use crate::wait::{NEVER, Reason, Wait};
 
+/// How deep first turns nest before they are queued instead: well below any recursion limit.
+const NESTING: u32 = 40;
+
+/// How deep the ends of Thread objects nest, each the last to hold on to the next.
+const DEALLOC_DEPTH: usize = 50;
+
 thread_local! {
     /// The thread that runs on this OS thread. Whoever set it holds a reference until it is set back.
-    static CURRENT: Cell<*mut pyo3::ffi::PyObject> = const { Cell::new(std::ptr::null_mut()) };
+    static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
+    /// Turns inside turns, of threads that were started or resumed by what runs here.
+    static NESTED: Cell<u32> = const { Cell::new(0) };
+    /// A loop of ours is below what runs here.
+    static LOOPING: Cell<bool> = const { Cell::new(false) };
+    /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it.
+    static HUB: RefCell<(i64, Weak<Hub>)> = const { RefCell::new((0, Weak::new())) };
+    /// Thread objects whose end waits for the end of others, below on the stack.
+    static DYING: RefCell<(usize, Vec<*mut ffi::PyObject>)> = const { RefCell::new((0, Vec::new())) };
 }
 
 static IDS: AtomicU64 = AtomicU64::new(1);
 
-/// The base of `sock.Thread`.
-#[pyclass(frozen, subclass, weakref, module = "sock._sock")]
+/// A coroutine that runs by itself: made by ``newthread``. Awaiting it gives its result or raises its exception.
+#[pyclass(frozen, weakref, name = "Thread", module = "sock")]
 pub struct Task {
     wait: Wait,
     hub: Arc<Hub>,
@@ -33,25 +53,75 @@ pub struct Task {
     /// The label is the whole name; else the id follows.
     named: bool,
     done: AtomicBool,
+    /// It failed, and nobody has seen that.
+    unseen: AtomicBool,
     context: Py<PyAny>,
     /// An owned reference, or null once it has ended. Only the thread's own turn changes it, and its end.
     coro: AtomicPtr<ffi::PyObject>,
     /// No wait goes beyond this time: what `sock.deadline()` has set.
     limit: AtomicU64,
-    /// Nothing is dropped under this lock.
-    resume: parking_lot::Mutex<Resume>,
+    /// Its place in the hub's roster.
+    place: AtomicUsize,
+    /// Nothing is dropped under this lock, and no Python runs.
+    state: parking_lot::Mutex<State>,
 }
 
-/// `suspend()` and `resume()`.
 #[derive(Default)]
-struct Resume {
+struct State {
     /// What `resume` brought, until `suspend` takes it.
     value: Option<Py<PyAny>>,
     /// The wait of the `suspend()` that has not been resumed.
     suspended: Option<u32>,
+    /// What it returned, or what ended it.
+    outcome: Option<Result<Py<PyAny>, Py<PyAny>>>,
+    /// Threads that await this one's end, each in the wait of that number.
+    joiners: Vec<(Handle, u32)>,
+    onfinish: Vec<Py<PyAny>>,
+    /// Async generators that it began, and threads that close those it has dropped: `_scheduler` keeps the list.
+    agens: Option<Py<PyAny>>,
+}
+
+/// A Thread, which goes whenever it wants: it takes itself off the roster first.
+#[derive(Debug)]
+pub struct Listed(*mut ffi::PyObject);
+
+// SAFETY: a pointer, used by attached OS threads alone.
+unsafe impl Send for Listed {}
+
+impl Listed {
+    /// Called under the roster's lock, which keeps the object's memory where it is.
+    fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Task>> {
+        // SAFETY: a Thread that is on the roster has its memory, and its count tells whether it is on its way out.
+        unsafe {
+            #[cfg(Py_GIL_DISABLED)]
+            let alive = ffi::PyUnstable_TryIncRef(self.0) != 0;
+            #[cfg(not(Py_GIL_DISABLED))]
+            let alive = ffi::Py_REFCNT(self.0) > 0;
+            #[cfg(not(Py_GIL_DISABLED))]
+            if alive {
+                ffi::Py_INCREF(self.0);
+            }
+            alive.then(|| Bound::from_owned_ptr(py, self.0).cast_into_unchecked())
+        }
+    }
+}
+
+/// A function of `sock._scheduler`.
+fn scheduler<'py>(py: Python<'py>, cell: &PyOnceLock<Py<PyAny>>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    error::attribute(py, cell, "sock._scheduler", name)
+}
+
+/// Tells `sock.excepthook` of what ended a thread, or came out of what was called at its end.
+fn report(task: &Bound<'_, Task>, exc: &Bound<'_, PyAny>) {
+    static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = task.py();
+    // What goes wrong there is told there; at the interpreter's end there may be nobody to tell.
+    let _told = scheduler(py, &REPORT, "_report").and_then(|report| report.call1((task, exc)));
 }
 
 impl Thread for Handle {
+    type Weak = Listed;
+
     fn wait(&self) -> &Wait {
         &self.get().wait
     }
@@ -89,21 +159,17 @@ impl Task {
     pub fn step<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         // SAFETY: the thread's own reference, or null. Only its own turn gives that back, and this is its turn.
         let coro = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }?;
-        // SAFETY: a live context; an error is fetched at once.
-        if unsafe { ffi::PyContext_Enter(self.context.as_ptr()) } < 0 {
-            return Some(Err(PyErr::fetch(py)));
-        }
-        let mut sent = send(&coro);
-        while let Sent::Foreign(what) = sent {
-            sent = throw(&coro, self.refusal(&what));
-        }
-        // SAFETY: entered above.
-        if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } < 0 {
-            return Some(Err(PyErr::fetch(py)));
-        }
+        let sent = self.in_context(py, || {
+            let mut sent = send(&coro);
+            while let Sent::Foreign(what) = sent {
+                sent = throw(&coro, self.refusal(&what));
+            }
+            sent
+        });
         match sent {
-            Sent::Ended(result) => Some(result),
-            _ => None,
+            Ok(Sent::Ended(result)) => Some(result),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -118,17 +184,74 @@ impl Task {
 
     /// The wait `epoch` is a `suspend()`. `false`: it has been resumed already.
     pub fn suspend(&self, epoch: u32) -> bool {
-        let mut resume = self.resume.lock();
-        let waits = resume.value.is_none();
-        resume.suspended = waits.then_some(epoch);
+        let mut state = self.state.lock();
+        let waits = state.value.is_none();
+        state.suspended = waits.then_some(epoch);
         waits
     }
 
     /// The end of a `suspend()`: what it was resumed with. A cancelled one leaves that for the next.
     pub fn resumed(&self, cancelled: bool) -> Option<Py<PyAny>> {
-        let mut resume = self.resume.lock();
-        resume.suspended = None;
-        if cancelled { None } else { resume.value.take() }
+        let mut state = self.state.lock();
+        state.suspended = None;
+        if cancelled { None } else { state.value.take() }
+    }
+
+    /// `thread` awaits this one's end in its wait `epoch`. `false`: it has ended.
+    pub fn join(&self, thread: &Bound<'_, Task>, epoch: u32) -> bool {
+        let handle = thread.clone().unbind();
+        let mut state = self.state.lock();
+        if self.is_done() {
+            drop(state);
+            drop(handle);
+            return false;
+        }
+        state.joiners.push((handle, epoch));
+        true
+    }
+
+    /// `thread` awaits this one no longer.
+    pub fn unjoin(&self, thread: *const Task) {
+        let gone = {
+            let joiners = &mut self.state.lock().joiners;
+            let at = joiners.iter().position(|(joiner, _)| ptr::eq(joiner.get(), thread));
+            at.map(|at| joiners.swap_remove(at))
+        };
+        drop(gone);
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// What the thread returned; what ended it as an error. None: it has not ended, or was lost half-way.
+    pub fn outcome(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        let outcome = match &self.state.lock().outcome {
+            Some(Ok(result)) => Ok(result.clone_ref(py)),
+            Some(Err(exc)) => Err(exc.clone_ref(py)),
+            None => return None,
+        };
+        Some(outcome.map_err(|exc| {
+            self.see();
+            PyErr::from_value(exc.into_bound(py))
+        }))
+    }
+
+    /// Its failure is known to somebody. `true`: it was not before.
+    fn see(&self) -> bool {
+        let unseen = self.unseen.load(Ordering::Acquire) && self.unseen.swap(false, Ordering::AcqRel);
+        if unseen {
+            self.leave_roster();
+        }
+        unseen
+    }
+
+    fn leave_roster(&self) {
+        let place = self.place.swap(usize::MAX, Ordering::AcqRel);
+        if place != usize::MAX {
+            // In a child of a fork it is empty.
+            self.hub.roster.lock().try_remove(place);
+        }
     }
 
     pub fn full_name(&self, py: Python<'_>) -> String {
@@ -171,15 +294,204 @@ fn throw<'py>(coro: &Bound<'py, PyAny>, error: PyErr) -> Sent<'py> {
     }
 }
 
-/// A thread's end as Python gets it: its result and its exception, of which one is None.
-pub type Ended<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
-
-pub fn ended<'py>(py: Python<'py>, result: PyResult<Bound<'py, PyAny>>) -> Ended<'py> {
-    let none = || py.None().into_bound(py);
-    match result {
-        Ok(result) => (result, none()),
-        Err(error) => (none(), error.into_value(py).into_bound(py).into_any()),
+/// One turn, up to the next wait or the end. `true`: it has ended, and whoever wanted to know has been told. An error
+/// is what ends the program: Ctrl-C, `SystemExit`.
+pub fn step(task: &Bound<'_, Task>) -> PyResult<bool> {
+    while let Some(result) = task.get().step(task.py()) {
+        if end(task, result)? {
+            return Ok(true);
+        }
     }
+    Ok(false)
+}
+
+/// The coroutine has ended. `false`: another follows in its place, which closes async generators that it left.
+fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<bool> {
+    let (py, this) = (task.py(), task.get());
+    let outcome = match result {
+        Ok(result) => Ok(result.unbind()),
+        Err(error) => Err(error.into_value(py).into_any()),
+    };
+    let agens = this.state.lock().agens.take();
+    if let Some(agens) = agens {
+        static CLOSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let (result, exc) = match &outcome {
+            Ok(result) => (Some(result), None),
+            Err(exc) => (None, Some(exc)),
+        };
+        match scheduler(py, &CLOSING, "_closing").and_then(|closing| closing.call1((agens, result, exc))) {
+            Ok(closing) if closing.is_none() => {}
+            Ok(closing) => {
+                this.set_coro(py, Some(closing.unbind()));
+                return Ok(false);
+            }
+            Err(error) => report(task, error.value(py)),
+        }
+    }
+    let exc = outcome.as_ref().err().map(|exc| exc.clone_ref(py).into_bound(py));
+    let fatal =
+        exc.as_ref().filter(|exc| exc.is_instance_of::<PyKeyboardInterrupt>() || exc.is_instance_of::<PySystemExit>());
+    // Not what was asked for, nor what comes out anyway.
+    let unseen = fatal.is_none() && exc.as_ref().is_some_and(|exc| !error::is_cancelled(exc));
+    let (joiners, onfinish) = {
+        let mut state = this.state.lock();
+        state.outcome = Some(outcome);
+        this.unseen.store(unseen, Ordering::Release);
+        this.done.store(true, Ordering::Release);
+        (mem::take(&mut state.joiners), mem::take(&mut state.onfinish))
+    };
+    this.set_coro(py, None);
+    if !unseen {
+        this.leave_roster();
+    }
+    this.finish();
+    for (joiner, epoch) in joiners {
+        if joiner.get().wait.wake(epoch, Reason::Event) {
+            // Whoever awaits it gets the exception.
+            this.see();
+            let hub = joiner.get().hub.clone();
+            hub.push(joiner);
+        }
+    }
+    let mut out = fatal.map(|exc| PyErr::from_value(exc.clone()));
+    for called in onfinish {
+        if let Err(error) = called.call1(py, (task,)) {
+            if error.is_instance_of::<PyException>(py) {
+                report(task, error.value(py));
+            } else {
+                out.get_or_insert(error);
+            }
+        }
+    }
+    out.map_or(Ok(true), Err)
+}
+
+/// One turn inside whatever runs here.
+fn turn(task: &Bound<'_, Task>) -> PyResult<()> {
+    let outer = CURRENT.replace(task.as_ptr());
+    NESTED.set(NESTED.get() + 1);
+    let ended = step(task);
+    NESTED.set(NESTED.get() - 1);
+    if matches!(ended, Ok(false)) {
+        end_turn(task);
+    }
+    CURRENT.set(outer);
+    ended.map(drop)
+}
+
+/// Python code that runs for a while below which a loop of ours is: until it is dropped.
+pub struct Looping(bool);
+
+impl Looping {
+    pub fn new() -> Self {
+        Looping(LOOPING.replace(true))
+    }
+}
+
+impl Drop for Looping {
+    fn drop(&mut self) {
+        LOOPING.set(self.0);
+    }
+}
+
+/// The hub of this OS thread's poller, which is made if there is none.
+fn hub(py: Python<'_>) -> PyResult<Arc<Hub>> {
+    static POLLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Some(hub) = HUB.with_borrow(|(state, hub)| (*state == interpreter_state()).then(|| hub.upgrade()).flatten())
+    {
+        return Ok(hub);
+    }
+    let poller = scheduler(py, &POLLER, "poller")?.call0()?;
+    Ok(poller.cast::<Poller>()?.get().hub().clone())
+}
+
+/// What this OS thread is to the interpreter: another one after each time that the interpreter has forgotten it.
+fn interpreter_state() -> i64 {
+    // SAFETY: called by attached OS threads alone.
+    unsafe { ffi::PyThreadState_GetID(ffi::PyThreadState_Get()) }
+}
+
+/// `poller()` of this OS thread from now on.
+pub fn set_hub(hub: &Arc<Hub>) {
+    let before = HUB.replace((interpreter_state(), Arc::downgrade(hub)));
+    drop(before);
+}
+
+/// The Poller of a hub has gone.
+pub fn unset_hub(hub: &Arc<Hub>) {
+    if is_here(hub) {
+        drop(HUB.replace((0, Weak::new())));
+    }
+}
+
+fn is_here(hub: &Arc<Hub>) -> bool {
+    HUB.with_borrow(|(state, here)| ptr::eq(here.as_ptr(), Arc::as_ptr(hub)) && *state == interpreter_state())
+}
+
+/// A new thread, with its first turn if there is room for one more on the stack.
+pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) -> PyResult<Bound<'py, Task>> {
+    let py = coro.py();
+    let task = Task::make(hub(py)?, coro, name)?;
+    if NESTED.get() >= NESTING {
+        // Too deep to run inside its starter: next in the queue.
+        end_turn(&task);
+    } else if LOOPING.get() || NESTED.get() > 0 {
+        turn(&task)?;
+    } else {
+        static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        scheduler(py, &FIRST, "_first_turn")?.call1((&task,))?;
+    }
+    Ok(task)
+}
+
+/// A coroutine of `func`, if it is one; what it returns, if it is a function.
+///
+/// # Safety
+/// `args` are `count` live objects.
+pub unsafe fn coroutine<'py>(
+    func: &Bound<'py, PyAny>,
+    args: *const *mut ffi::PyObject,
+    count: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = func.py();
+    // SAFETY: a live object, and arguments as the caller promises.
+    let coro = unsafe {
+        if ffi::PyCallable_Check(func.as_ptr()) != 0 {
+            let returned = ffi::PyObject_Vectorcall(func.as_ptr(), args, count, ptr::null_mut());
+            Bound::from_owned_ptr_or_err(py, returned)?
+        } else if count > 0 {
+            return Err(PyTypeError::new_err("newthread takes arguments with a function, not with a coroutine"));
+        } else {
+            func.clone()
+        }
+    };
+    // SAFETY: a live object.
+    if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } == 0 {
+        static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        scheduler(py, &CHECK, "_check_coroutine")?.call1((func, &coro))?;
+    }
+    Ok(coro)
+}
+
+/// Starts a thread: runs ``func(*args)``, an ``async def`` function or a coroutine, at once, up to its first wait.
+///
+/// Callable from anywhere: plain code, a thread, any OS thread; it belongs to the calling OS thread's poller.
+#[pyfunction]
+#[pyo3(signature = (func, *args, name=None))]
+pub fn newthread<'py>(
+    func: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    name: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, Task>> {
+    let given: Vec<_> = args.iter().map(|arg| arg.as_ptr()).collect();
+    // SAFETY: the tuple keeps them alive.
+    let coro = unsafe { coroutine(func, given.as_ptr(), given.len()) }?;
+    if let Ok(name) = name.map(Bound::cast::<PyString>).transpose() {
+        return start(coro, name);
+    }
+    coro.call_method0(intern!(coro.py(), "close"))?;
+    let kind = name.unwrap_or(&coro).get_type();
+    Err(PyTypeError::new_err(format!("name must be a str, not {}", kind.name()?)))
 }
 
 /// The thread that runs on this OS thread, if one does.
@@ -203,36 +515,185 @@ pub fn end_turn(task: &Bound<'_, Task>) {
     }
 }
 
-#[pymethods]
+fn task_of<'a>(object: *mut ffi::PyObject) -> &'a Task {
+    // SAFETY: called with live Threads alone, and what is borrowed is used at once.
+    unsafe { &*ptr::from_ref((*(&raw const object).cast::<Handle>()).get()) }
+}
+
+/// Nobody refers to the thread any more, or nobody but a circle of garbage. One that has not ended never will: its
+/// `finally` blocks run, and a wait in one of them fails.
+unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    // SAFETY: the interpreter finalizes a live Thread, attached.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: as above.
+    let task: Bound<'_, Task> = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked() };
+    let this = task.get();
+    let outer = PyErr::take(py);
+    // SAFETY: the reference that the thread owned, or null.
+    let coro = unsafe { Bound::from_owned_ptr_or_opt(py, this.coro.swap(ptr::null_mut(), Ordering::AcqRel)) };
+    if let Some(coro) = coro {
+        static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        this.done.store(true, Ordering::Release);
+        this.leave_roster();
+        this.finish();
+        let current = CURRENT.replace(ptr::null_mut());
+        let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
+        CURRENT.set(current);
+        let cause = closed.err().map(|error| error.into_value(py));
+        // At the interpreter's end there may be nobody to tell.
+        let _told = scheduler(py, &LOST, "_lost").and_then(|lost| lost.call1((&task, cause)));
+    } else if this.see() {
+        if let Some(Err(exc)) = this.outcome(py) {
+            report(&task, exc.value(py));
+        }
+    }
+    drop(task);
+    if let Some(outer) = outer {
+        outer.restore(py);
+    }
+}
+
+/// What `PyO3` made of the end of an object.
+static DEALLOC: OnceLock<ffi::destructor> = OnceLock::new();
+
+/// Not all on one stack: a result, or what a coroutine holds, may be the last to hold the next thread, and so on.
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    let outermost = DYING.with_borrow_mut(|(depth, waiting)| {
+        if *depth >= DEALLOC_DEPTH {
+            // SAFETY: ours alone; the collector must not see it until it is its turn.
+            unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
+            waiting.push(object);
+            return None;
+        }
+        *depth += 1;
+        Some(*depth == 1)
+    });
+    let Some(outermost) = outermost else { return };
+    // SAFETY: the last reference to a Thread has gone.
+    unsafe { bury(object) };
+    while outermost && let Some(object) = DYING.with_borrow_mut(|(_, waiting)| waiting.pop()) {
+        // SAFETY: as above; it was taken from the collector when it was put there.
+        unsafe {
+            ffi::PyObject_GC_Track(object.cast());
+            bury(object);
+        }
+    }
+    DYING.with_borrow_mut(|(depth, _)| *depth -= 1);
+}
+
+/// # Safety
+/// The last reference to the Thread has gone.
+unsafe fn bury(object: *mut ffi::PyObject) {
+    let this = task_of(object);
+    if !this.coro.load(Ordering::Acquire).is_null() || this.unseen.load(Ordering::Acquire) {
+        // SAFETY: as the caller promises. Negative: there is a reference again.
+        if unsafe { ffi::PyObject_CallFinalizerFromDealloc(object) } < 0 {
+            return;
+        }
+    }
+    this.leave_roster();
+    if let Some(dealloc) = DEALLOC.get() {
+        // SAFETY: as the interpreter called us.
+        unsafe { dealloc(object) };
+    }
+}
+
+/// Gives the class what `PyO3` has no word for: an end that Python hears of.
+pub fn make_type(py: Python<'_>) {
+    let kind = Task::type_object_raw(py);
+    // SAFETY: a class of ours, of which there is no object yet.
+    unsafe {
+        if let Some(original) = (*kind).tp_dealloc {
+            let _first = DEALLOC.set(original);
+            (*kind).tp_dealloc = Some(dealloc);
+            (*kind).tp_finalize = Some(finalize);
+        }
+    }
+}
+
 impl Task {
-    #[new]
-    fn new(poller: &Bound<'_, Poller>, coro: Py<PyAny>, label: Py<PyString>, named: bool) -> PyResult<Self> {
-        let py = poller.py();
-        // SAFETY: a new reference, or null with an exception set.
-        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
-        let hub = poller.get().hub().clone();
+    fn make<'py>(
+        hub: Arc<Hub>,
+        coro: Bound<'py, PyAny>,
+        name: Option<&Bound<'py, PyString>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = coro.py();
         if hub.is_forked() {
             return Err(PyRuntimeError::new_err("this Poller belongs to the parent process: make a new one"));
         }
+        // SAFETY: a new reference, or null with an exception set.
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
+        let label = match name {
+            Some(name) => name.clone().unbind(),
+            None => match coro.getattr(intern!(py, "__name__")).map(Bound::cast_into::<PyString>) {
+                Ok(Ok(label)) => label.unbind(),
+                _ => PyString::intern(py, "thread").unbind(),
+            },
+        };
         hub.live.fetch_add(1, Ordering::AcqRel);
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
-        Ok(Task {
-            wait: Wait::new(),
-            hub,
-            id,
-            label,
-            named,
-            done: AtomicBool::new(false),
-            context,
-            coro: AtomicPtr::new(coro.into_ptr()),
-            limit: AtomicU64::new(NEVER),
-            resume: parking_lot::Mutex::default(),
-        })
+        let task = Bound::new(
+            py,
+            Task {
+                wait: Wait::new(),
+                hub,
+                id: IDS.fetch_add(1, Ordering::Relaxed),
+                label,
+                named: name.is_some(),
+                done: AtomicBool::new(false),
+                unseen: AtomicBool::new(false),
+                context,
+                coro: AtomicPtr::new(coro.into_ptr()),
+                limit: AtomicU64::new(NEVER),
+                place: AtomicUsize::new(usize::MAX),
+                state: parking_lot::Mutex::default(),
+            },
+        )?;
+        #[cfg(Py_GIL_DISABLED)]
+        // SAFETY: a new object of ours.
+        unsafe {
+            ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
+        }
+        let place = task.get().hub.roster.lock().insert(Listed(task.as_ptr()));
+        task.get().place.store(place, Ordering::Release);
+        Ok(task)
     }
 
-    /// One turn: runs the coroutine up to its next wait. None, or how the thread ended: (result, exception).
-    fn _step<'py>(&self, py: Python<'py>) -> Option<Ended<'py>> {
-        self.step(py).map(|result| ended(py, result))
+    /// Runs something in the thread's own context.
+    fn in_context<T>(&self, py: Python<'_>, run: impl FnOnce() -> T) -> PyResult<T> {
+        // SAFETY: a live context; an error is fetched at once.
+        if unsafe { ffi::PyContext_Enter(self.context.as_ptr()) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let result = run();
+        // SAFETY: entered above.
+        if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(result)
+    }
+
+    fn set_coro(&self, py: Python<'_>, coro: Option<Py<PyAny>>) {
+        let new = coro.map_or(ptr::null_mut(), Py::into_ptr);
+        let old = self.coro.swap(new, Ordering::AcqRel);
+        // SAFETY: the reference that the thread owned, or null.
+        drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
+    }
+
+    /// It counts no longer.
+    fn finish(&self) {
+        drop(self.wait.finish(&self.hub.timers));
+        if self.hub.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Whoever polls for it in another OS thread has nothing left to wait for.
+            self.hub.interrupt();
+        }
+    }
+}
+
+#[pymethods]
+impl Task {
+    /// One turn, inside whatever runs here.
+    fn _turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        turn(slf)
     }
 
     /// What the thread runs; None once it has ended.
@@ -242,17 +703,35 @@ impl Task {
         unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }
     }
 
-    #[setter(_coro)]
-    fn set_coro(&self, py: Python<'_>, coro: Option<Py<PyAny>>) {
-        let new = coro.map_or(ptr::null_mut(), Py::into_ptr);
-        let old = self.coro.swap(new, Ordering::AcqRel);
-        // SAFETY: the reference that the thread owned, or null.
-        drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
+    /// How many threads were made before it.
+    #[getter]
+    fn _id(&self) -> u64 {
+        self.id
     }
 
     #[getter]
-    fn _context<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.context.bind(py).clone()
+    fn _agens(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.lock().agens.as_ref().map(|agens| agens.clone_ref(py))
+    }
+
+    #[setter(_agens)]
+    fn set_agens(&self, agens: Option<Py<PyAny>>) {
+        let old = mem::replace(&mut self.state.lock().agens, agens);
+        drop(old);
+    }
+
+    /// What ended the thread, if that was an exception.
+    #[getter]
+    fn _exc(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &self.state.lock().outcome {
+            Some(Err(exc)) => Some(exc.clone_ref(py)),
+            _ => None,
+        }
+    }
+
+    /// Its failure is known to somebody now. True: it was not before.
+    fn _see(&self) -> bool {
+        self.see()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -260,16 +739,65 @@ impl Task {
         let coro = self.coro.load(Ordering::Acquire);
         // SAFETY: a Py is a pointer to an object, which the thread owns, or none, and is borrowed here.
         let coro: Option<&Py<PyAny>> = unsafe { (*(&raw const coro).cast::<Option<Py<PyAny>>>()).as_ref() };
-        // What `resume` left is looked at by nobody while the world is stopped, except where it was stopped under it.
-        if let Some(resume) = self.resume.try_lock() {
-            visit.call(&resume.value)?;
+        visit.call(coro)?;
+        // What is in there is looked at by nobody while the world is stopped, except where it was stopped under it.
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
+        visit.call(&state.value)?;
+        visit.call(&state.agens)?;
+        if let Some(Ok(object) | Err(object)) = &state.outcome {
+            visit.call(object)?;
         }
-        visit.call(coro)
+        state.joiners.iter().try_for_each(|(joiner, _)| visit.call(joiner))?;
+        state.onfinish.iter().try_for_each(|called| visit.call(called))
     }
 
     fn __clear__(&self) {
         // SAFETY: the collector clears only what nobody can reach any more, attached to the interpreter.
         self.set_coro(unsafe { Python::assume_attached() }, None);
+        let state = mem::take(&mut *self.state.lock());
+        drop(state);
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let state = if self.is_done() { "done" } else { "alive" };
+        format!("<sock.Thread '{}' {state}>", self.full_name(py))
+    }
+
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        ops::join(slf)
+    }
+
+    /// What the thread returned; raises what ended it. ``RuntimeError`` while it has not ended.
+    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.outcome(py) {
+            Some(outcome) => outcome,
+            None if self.is_done() => Ok(py.None()),
+            None => Err(PyRuntimeError::new_err(format!("thread '{}' has not ended: await it", self.full_name(py)))),
+        }
+    }
+
+    /// What the thread waits for, such as 'recv tcp 127.0.0.1:7000' or 'sleep 1.5 s'; None while it does not.
+    #[getter]
+    fn waiting<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("sock._inspect")?.call_method1("waiting", (slf,))?.get_item(0)
+    }
+
+    /// Where the thread is: its frames, the outermost first, as ``traceback`` has them. Empty once it has ended.
+    fn stack<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("sock._inspect")?.call_method1("stack", (slf,))
+    }
+
+    /// Calls ``f(thread)`` when the thread ends; at once if it has ended.
+    fn onfinish(slf: &Bound<'_, Self>, f: Py<PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        {
+            let mut state = this.state.lock();
+            if !this.is_done() {
+                state.onfinish.push(f);
+                return Ok(());
+            }
+        }
+        f.call1(slf.py(), (slf,)).map(drop)
     }
 
     #[getter]
@@ -289,8 +817,8 @@ impl Task {
         self.wait.is_waiting()
     }
 
-    /// Ends the current wait, or the next one, with `Cancelled`.
-    fn _cancel(slf: &Bound<'_, Self>) {
+    /// Raises ``Cancelled`` where the thread waits, or at its next operation. Its sockets stay open and whole.
+    fn cancel(slf: &Bound<'_, Self>) {
         let this = slf.get();
         if this.wait.cancel() {
             this.hub.push(slf.clone().unbind());
@@ -302,27 +830,36 @@ impl Task {
         self.wait.take_cancelled()
     }
 
-    /// Ends the `suspend()`, or the next one, with a value. True: the caller runs the thread, now, as `here` promised;
-    /// otherwise it is queued.
-    fn _resume(slf: &Bound<'_, Self>, value: Py<PyAny>, here: bool) -> PyResult<bool> {
-        let this = slf.get();
-        let epoch = {
-            let mut resume = this.resume.lock();
-            if resume.value.is_some() {
-                drop(resume);
-                return Err(PyRuntimeError::new_err(format!(
-                    "thread '{}' was resumed already, and has not suspended itself since",
-                    this.full_name(slf.py())
-                )));
-            }
-            resume.value = Some(value);
-            resume.suspended.take()
-        };
-        let runs = epoch.is_some_and(|epoch| this.wait.wake(epoch, Reason::Event));
-        if runs && !here {
-            this.hub.push(slf.clone().unbind());
+    /// Ends the thread's ``suspend()``, which returns ``value``; the thread runs at once, up to its next wait.
+    ///
+    /// From another OS thread, or nested too deeply, it is queued instead. A resume that comes before the ``suspend()``
+    /// is kept for it; ``RuntimeError`` when one is kept already, or the thread has ended.
+    #[pyo3(signature = (value=None))]
+    fn resume(slf: &Bound<'_, Self>, value: Option<Py<PyAny>>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let refused = |why: &str| Err(PyRuntimeError::new_err(format!("thread '{}' {why}", this.full_name(py))));
+        if this.is_done() {
+            return refused("has ended: it cannot be resumed");
         }
-        Ok(runs && here)
+        let value = value.unwrap_or_else(|| py.None());
+        let epoch = {
+            let mut state = this.state.lock();
+            if state.value.is_some() {
+                drop(state);
+                return refused("was resumed already, and has not suspended itself since");
+            }
+            state.value = Some(value);
+            state.suspended.take()
+        };
+        if !epoch.is_some_and(|epoch| this.wait.wake(epoch, Reason::Event)) {
+            return Ok(());
+        }
+        if NESTED.get() < NESTING && is_here(&this.hub) {
+            this.wait.enter();
+            return turn(slf);
+        }
+        this.hub.push(slf.clone().unbind());
+        Ok(())
     }
 
     /// The time, on the poller's clock, that no wait goes beyond.
@@ -340,19 +877,6 @@ impl Task {
     fn _nearer_limit(&self, expires: &Bound<'_, PyAny>) -> PyResult<u64> {
         Ok(self.limit.fetch_min(deadline(Some(expires))?, Ordering::Relaxed))
     }
-
-    /// The thread has ended.
-    fn _finish(slf: &Bound<'_, Self>) {
-        let this = slf.get();
-        if this.done.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        drop(this.wait.finish(&this.hub.timers));
-        if this.hub.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Whoever polls for it in another OS thread has nothing left to wait for.
-            this.hub.interrupt();
-        }
-    }
 }
 
 impl Drop for Task {
@@ -365,31 +889,35 @@ impl Drop for Task {
     }
 }
 
-/// The thread that runs on this OS thread, or None.
+/// The thread that runs now; None outside of any.
 #[pyfunction]
 pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
     running(py)
 }
 
-/// Begins a turn of `task` inside whatever runs now, which comes back from it: give it to `leave`. None: what follows
-/// belongs to no thread.
+/// Whether this OS thread runs a loop, or a thread.
 #[pyfunction]
-#[pyo3(signature = (task))]
-pub fn enter<'py>(py: Python<'py>, task: Option<&Bound<'py, Task>>) -> Option<Bound<'py, Task>> {
-    let outer = running(py);
-    if let Some(task) = task {
-        task.get().wait.enter();
-    }
-    set_running(task);
-    outer
+pub fn is_polling() -> bool {
+    LOOPING.get() || NESTED.get() > 0
 }
 
-/// Ends a turn that `enter` began.
+/// In the child of a fork nothing runs, and the poller is the parent's.
 #[pyfunction]
-#[pyo3(signature = (task, outer))]
-pub fn leave(task: Option<&Bound<'_, Task>>, outer: Option<&Bound<'_, Task>>) {
-    if let Some(task) = task {
-        end_turn(task);
-    }
-    set_running(outer);
+pub fn after_fork() {
+    CURRENT.set(ptr::null_mut());
+    NESTED.set(0);
+    LOOPING.set(false);
+    drop(HUB.replace((0, Weak::new())));
+}
+
+/// The threads of a hub that have not ended, or failed unseen.
+pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
+    let roster = hub.roster.lock();
+    roster.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
+}
+
+/// How many threads were ever made.
+#[pyfunction]
+pub fn made() -> u64 {
+    IDS.load(Ordering::Relaxed)
 }
