@@ -19,7 +19,7 @@ use slab::Slab;
 
 use crate::readiness::Readiness;
 use crate::socket::{Source, Waiter};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use crate::sys::{self, Descriptor, SignalPipe};
 use crate::timers::Timers;
 use crate::wait::{NEVER, Reason, Wait};
@@ -79,6 +79,14 @@ struct Sources<T: Thread> {
     generation: usize,
 }
 
+/// The hub's threads. Each enters and leaves by itself.
+#[derive(Debug)]
+pub struct Roster<T: Thread> {
+    pub threads: Slab<T::Weak>,
+    /// How many have not ended.
+    pub live: usize,
+}
+
 #[derive(Debug)]
 pub struct Hub<T: Thread> {
     registry: Registry,
@@ -92,10 +100,7 @@ pub struct Hub<T: Thread> {
     work: Condvar,
     /// When the OS was last asked: the time of the events being handled, read without a system call.
     now: AtomicU64,
-    /// Threads that have not ended.
-    pub live: AtomicUsize,
-    /// The threads themselves: each enters and leaves by itself.
-    pub roster: Mutex<Slab<T::Weak>>,
+    pub roster: Mutex<Roster<T>>,
     /// Calls of `stop` so far.
     stops: AtomicU64,
     /// Reasons so far for all OS threads to look whether they go on. Changed under `turn` alone.
@@ -125,8 +130,7 @@ impl<T: Thread> Hub<T> {
             }),
             work: Condvar::new(),
             now: AtomicU64::new(sys::now()),
-            live: AtomicUsize::new(0),
-            roster: Mutex::new(Slab::new()),
+            roster: Mutex::new(Roster { threads: Slab::new(), live: 0 }),
             stops: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             forked: AtomicBool::new(false),
@@ -150,6 +154,11 @@ impl<T: Thread> Hub<T> {
         self.signals.write_end()
     }
 
+    /// How many threads have not ended.
+    pub fn live(&self) -> usize {
+        self.roster.lock().live
+    }
+
     pub fn is_forked(&self) -> bool {
         self.forked.load(Ordering::Acquire)
     }
@@ -157,7 +166,7 @@ impl<T: Thread> Hub<T> {
     /// In a child process: the OS's poll is the parent's and is left alone; the sockets are free for another hub.
     pub fn set_forked(&self) {
         self.forked.store(true, Ordering::Release);
-        seize(&self.roster).clear();
+        seize(&self.roster).threads.clear();
         let sources = std::mem::take(&mut seize(&self.sources).slab);
         for (_, (_, source)) in &sources {
             source.set_forked();

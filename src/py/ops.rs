@@ -577,8 +577,11 @@ impl Op {
         }
     }
 
-    /// A sleep, or a wait for `Wait.wake`.
+    /// A sleep, or a wait for another thread.
     fn run_waiting(&mut self, py: Python<'_>, task: &Bound<'_, Task>) -> Outcome<Step> {
+        if self.joined().is_some_and(Task::is_done) {
+            return self.finish_waiting(py, task, Reason::Event);
+        }
         if self.park(task, None) {
             return Ok(Step::Pending);
         }
@@ -1370,44 +1373,96 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
     }
 }
 
-/// Python 3.12 and 3.13 look at `tp_iternext` and not at `am_send`: there each result costs a `StopIteration`. The most
-/// frequent ones, None and plain data, do without a new one: no exception at all stands for None, and plain data goes
-/// into the same exception again and again, unless somebody has kept it.
-#[cfg(all(Py_3_12, not(Py_3_14), not(Py_GIL_DISABLED), not(Py_LIMITED_API)))]
+/// Since 3.12, an `await` looks at `tp_iternext` and not at `am_send`: there each result costs a `StopIteration`. The
+/// most frequent ones, None and plain data, do without a new one: no exception at all stands for None, and plain data
+/// goes into the same exception again and again, unless somebody has kept it.
+#[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
 fn stop_iteration(py: Python<'_>, value: Py<PyAny>, plain: impl FnOnce() -> bool) {
-    /// Guarded by the interpreter's lock.
-    static REUSED: AtomicPtr<ffi::PyStopIterationObject> = AtomicPtr::new(ptr::null_mut());
     if value.is_none(py) {
         return value.drop_ref(py);
     }
-    // SAFETY: `REUSED` is null or a StopIteration that we hold a reference to; with no other reference, and as we are
-    // attached, nobody else sees its fields. The old value is plain data, whose end runs no code.
+    // SAFETY: what `reused` gives is a StopIteration that we alone refer to, and as we are attached, nobody else sees
+    // its fields. The old value is plain data, whose end runs no code.
     unsafe {
-        if ffi::PyLong_CheckExact(value.as_ptr()) != 0 || plain() {
-            let mut reused = REUSED.load(Ordering::Relaxed);
-            if reused.is_null() || ffi::Py_REFCNT(reused.cast()) != 1 || !(*reused).traceback.is_null() {
-                REUSED.store(ptr::null_mut(), Ordering::Relaxed);
-                ffi::Py_XDECREF(reused.cast());
-                reused = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration).cast();
-                REUSED.store(reused, Ordering::Relaxed);
-            }
-            if reused.is_null() {
-                ffi::PyErr_Clear();
-            } else {
-                let old = std::mem::replace(&mut (*reused).value, value.into_ptr());
-                ffi::Py_XDECREF(old);
-                ffi::Py_INCREF(reused.cast());
-                ffi::PyErr_SetRaisedException(reused.cast());
-                return;
-            }
+        if (ffi::PyLong_CheckExact(value.as_ptr()) != 0 || plain())
+            && let Some(reused) = reused::get()
+        {
+            let old = std::mem::replace(&mut (*reused).value, value.into_ptr());
+            ffi::Py_XDECREF(old);
+            ffi::Py_INCREF(reused.cast());
+            return ffi::PyErr_SetRaisedException(reused.cast());
         }
     }
     PyErr::new::<PyStopIteration, _>((value,)).restore(py);
 }
 
-#[cfg(not(all(Py_3_12, not(Py_3_14), not(Py_GIL_DISABLED), not(Py_LIMITED_API))))]
+#[cfg(not(all(Py_3_12, not(Py_LIMITED_API))))]
 fn stop_iteration(py: Python<'_>, value: Py<PyAny>, _plain: impl FnOnce() -> bool) {
     PyErr::new::<PyStopIteration, _>((value,)).restore(py);
+}
+
+/// The `StopIteration` that brings plain data: one for each loop that runs.
+#[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
+pub mod reused {
+    use std::cell::Cell;
+
+    use super::{ffi, ptr};
+
+    thread_local! {
+        /// Whether there is a loop, and its exception: null, or a reference of ours.
+        static REUSED: Cell<(bool, *mut ffi::PyStopIterationObject)> = const { Cell::new((false, ptr::null_mut())) };
+    }
+
+    pub fn begin() {
+        REUSED.set((true, REUSED.get().1));
+    }
+
+    /// # Safety
+    /// The OS thread is attached.
+    pub unsafe fn end() {
+        let (_, ours) = REUSED.replace((false, ptr::null_mut()));
+        // SAFETY: our own reference, or null.
+        unsafe { ffi::Py_XDECREF(ours.cast()) };
+    }
+
+    /// One that nobody else refers to; none without a loop that would let it go at its end.
+    ///
+    /// # Safety
+    /// The OS thread is attached.
+    pub unsafe fn get() -> Option<*mut ffi::PyStopIterationObject> {
+        let (loops, mut ours) = REUSED.get();
+        if !loops {
+            return None;
+        }
+        // SAFETY: `ours` is null or an exception that we hold a reference to.
+        unsafe {
+            if ours.is_null() || !is_ours_alone(ours.cast()) || !(*ours).traceback.is_null() {
+                ffi::Py_XDECREF(ours.cast());
+                ours = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration).cast();
+                if ours.is_null() {
+                    ffi::PyErr_Clear();
+                }
+                REUSED.set((true, ours));
+            }
+        }
+        (!ours.is_null()).then_some(ours)
+    }
+
+    unsafe fn is_ours_alone(object: *mut ffi::PyObject) -> bool {
+        // SAFETY: the caller has a live object, to which it holds a reference.
+        unsafe {
+            #[cfg(Py_GIL_DISABLED)]
+            return ffi::PyUnstable_Object_IsUniquelyReferenced(object) != 0;
+            #[cfg(not(Py_GIL_DISABLED))]
+            return ffi::Py_REFCNT(object) == 1;
+        }
+    }
+}
+
+#[cfg(not(all(Py_3_12, not(Py_LIMITED_API))))]
+pub mod reused {
+    pub fn begin() {}
+    pub unsafe fn end() {}
 }
 
 unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {

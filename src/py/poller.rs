@@ -100,7 +100,7 @@ impl Poller {
     /// How many threads have not ended.
     #[getter]
     fn _live(&self) -> usize {
-        self.hub.live.load(Ordering::Acquire)
+        self.hub.live()
     }
 
     /// `poller()` of this OS thread from now on.
@@ -172,7 +172,7 @@ impl Turns {
                 }
                 continue;
             }
-            if self.hub.live.load(Ordering::Acquire) == 0 || self.until != NEVER && self.is_late(sys::now()) {
+            if self.hub.live() == 0 || self.until != NEVER && self.is_late(sys::now()) {
                 return Ok(());
             }
             py.detach(|| self.hub.wait(self.until, interrupts))
@@ -201,7 +201,7 @@ impl Turns {
 
     /// An error is what ends the program, or the poll's own.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        let looping = Looping::new();
+        let looping = Looping::new(py);
         let result = self.turns(py);
         drop(looping);
         if !self.hub.is_forked() {

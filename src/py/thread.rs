@@ -19,7 +19,7 @@ use pyo3::{PyTypeInfo, intern};
 
 use super::poller::{Poller, deadline};
 use super::{Handle, Hub, error, ops};
-use crate::poller::Thread;
+use crate::poller::{Roster, Thread};
 use crate::wait::{NEVER, Reason, Wait};
 
 /// How deep first turns nest before they are queued instead: well below any recursion limit.
@@ -246,11 +246,19 @@ impl Task {
         unseen
     }
 
+    /// Off the roster, unless it is off already.
     fn leave_roster(&self) {
-        let place = self.place.swap(usize::MAX, Ordering::AcqRel);
+        if self.place.load(Ordering::Acquire) != usize::MAX {
+            self.leave(&mut self.hub.roster.lock());
+        }
+    }
+
+    fn leave(&self, roster: &mut Roster<Handle>) {
+        let place = self.place.load(Ordering::Relaxed);
         if place != usize::MAX {
+            self.place.store(usize::MAX, Ordering::Release);
             // In a child of a fork it is empty.
-            self.hub.roster.lock().try_remove(place);
+            roster.threads.try_remove(place);
         }
     }
 
@@ -312,39 +320,27 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
         Ok(result) => Ok(result.unbind()),
         Err(error) => Err(error.into_value(py).into_any()),
     };
-    let agens = this.state.lock().agens.take();
-    if let Some(agens) = agens {
-        static CLOSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let (result, exc) = match &outcome {
-            Ok(result) => (Some(result), None),
-            Err(exc) => (None, Some(exc)),
-        };
-        match scheduler(py, &CLOSING, "_closing").and_then(|closing| closing.call1((agens, result, exc))) {
-            Ok(closing) if closing.is_none() => {}
-            Ok(closing) => {
-                this.set_coro(py, Some(closing.unbind()));
-                return Ok(false);
-            }
-            Err(error) => report(task, error.value(py)),
-        }
-    }
     let exc = outcome.as_ref().err().map(|exc| exc.clone_ref(py).into_bound(py));
     let fatal =
         exc.as_ref().filter(|exc| exc.is_instance_of::<PyKeyboardInterrupt>() || exc.is_instance_of::<PySystemExit>());
     // Not what was asked for, nor what comes out anyway.
     let unseen = fatal.is_none() && exc.as_ref().is_some_and(|exc| !error::is_cancelled(exc));
-    let (joiners, onfinish) = {
-        let mut state = this.state.lock();
-        state.outcome = Some(outcome);
-        this.unseen.store(unseen, Ordering::Release);
-        this.done.store(true, Ordering::Release);
-        (mem::take(&mut state.joiners), mem::take(&mut state.onfinish))
-    };
-    this.set_coro(py, None);
-    if !unseen {
-        this.leave_roster();
+    let mut state = this.state.lock();
+    if let Some(agens) = state.agens.take() {
+        drop(state);
+        if let Some(closing) = closing(task, &agens, &outcome) {
+            this.set_coro(py, Some(closing));
+            return Ok(false);
+        }
+        state = this.state.lock();
     }
-    this.finish();
+    state.outcome = Some(outcome);
+    this.unseen.store(unseen, Ordering::Release);
+    this.done.store(true, Ordering::Release);
+    let (joiners, onfinish) = (mem::take(&mut state.joiners), mem::take(&mut state.onfinish));
+    drop(state);
+    this.set_coro(py, None);
+    this.finish(unseen);
     for (joiner, epoch) in joiners {
         if joiner.get().wait.wake(epoch, Reason::Event) {
             // Whoever awaits it gets the exception.
@@ -366,6 +362,22 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     out.map_or(Ok(true), Err)
 }
 
+/// What closes the async generators that a thread has left half-way, if there are any left.
+fn closing(task: &Bound<'_, Task>, agens: &Py<PyAny>, outcome: &Result<Py<PyAny>, Py<PyAny>>) -> Option<Py<PyAny>> {
+    static CLOSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (result, exc) = match outcome {
+        Ok(result) => (Some(result), None),
+        Err(exc) => (None, Some(exc)),
+    };
+    match scheduler(task.py(), &CLOSING, "_closing").and_then(|closing| closing.call1((agens, result, exc))) {
+        Ok(closing) => (!closing.is_none()).then(|| closing.unbind()),
+        Err(error) => {
+            report(task, error.value(task.py()));
+            None
+        }
+    }
+}
+
 /// One turn inside whatever runs here.
 fn turn(task: &Bound<'_, Task>) -> PyResult<()> {
     let outer = CURRENT.replace(task.as_ptr());
@@ -379,18 +391,23 @@ fn turn(task: &Bound<'_, Task>) -> PyResult<()> {
     ended.map(drop)
 }
 
-/// Python code that runs for a while below which a loop of ours is: until it is dropped.
-pub struct Looping(bool);
+/// A loop of ours runs on this OS thread, until this is dropped.
+pub struct Looping<'py>(Python<'py>);
 
-impl Looping {
-    pub fn new() -> Self {
-        Looping(LOOPING.replace(true))
+impl<'py> Looping<'py> {
+    pub fn new(py: Python<'py>) -> Self {
+        LOOPING.set(true);
+        ops::reused::begin();
+        Looping(py)
     }
 }
 
-impl Drop for Looping {
+impl Drop for Looping<'_> {
     fn drop(&mut self) {
-        LOOPING.set(self.0);
+        let _attached = self.0;
+        LOOPING.set(false);
+        // SAFETY: there is the proof.
+        unsafe { ops::reused::end() };
     }
 }
 
@@ -534,8 +551,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     if let Some(coro) = coro {
         static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         this.done.store(true, Ordering::Release);
-        this.leave_roster();
-        this.finish();
+        this.finish(false);
         let current = CURRENT.replace(ptr::null_mut());
         let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
         CURRENT.set(current);
@@ -630,7 +646,6 @@ impl Task {
                 _ => PyString::intern(py, "thread").unbind(),
             },
         };
-        hub.live.fetch_add(1, Ordering::AcqRel);
         let task = Bound::new(
             py,
             Task {
@@ -653,8 +668,12 @@ impl Task {
         unsafe {
             ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
         }
-        let place = task.get().hub.roster.lock().insert(Listed(task.as_ptr()));
-        task.get().place.store(place, Ordering::Release);
+        let this = task.get();
+        let mut roster = this.hub.roster.lock();
+        roster.live += 1;
+        let place = roster.threads.insert(Listed(task.as_ptr()));
+        this.place.store(place, Ordering::Relaxed);
+        drop(roster);
         Ok(task)
     }
 
@@ -679,10 +698,16 @@ impl Task {
         drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
     }
 
-    /// It counts no longer.
-    fn finish(&self) {
+    /// It has ended. It stays on the roster while somebody has to hear of its failure.
+    fn finish(&self, unseen: bool) {
         drop(self.wait.finish(&self.hub.timers));
-        if self.hub.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let mut roster = self.hub.roster.lock();
+        if !unseen {
+            self.leave(&mut roster);
+        }
+        roster.live = roster.live.saturating_sub(1);
+        if roster.live == 0 {
+            drop(roster);
             // Whoever polls for it in another OS thread has nothing left to wait for.
             self.hub.interrupt();
         }
@@ -883,8 +908,8 @@ impl Drop for Task {
     fn drop(&mut self) {
         // SAFETY: objects of Python go while the OS thread is attached; the reference is the thread's own, or null.
         unsafe { ffi::Py_XDECREF(*self.coro.get_mut()) };
-        if !*self.done.get_mut() && self.hub.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.hub.interrupt();
+        if !*self.done.get_mut() {
+            self.finish(false);
         }
     }
 }
@@ -913,7 +938,7 @@ pub fn after_fork() {
 /// The threads of a hub that have not ended, or failed unseen.
 pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
     let roster = hub.roster.lock();
-    roster.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
+    roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
 }
 
 /// How many threads were ever made.
