@@ -417,6 +417,7 @@ impl<T: Thread> Hub<T> {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::AtomicUsize;
     use std::thread;
     use std::time::Instant;
 

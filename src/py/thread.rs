@@ -4,6 +4,7 @@
 //! functions of `sock._scheduler` that are called here by name.
 
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -392,21 +393,20 @@ fn turn(task: &Bound<'_, Task>) -> PyResult<()> {
 }
 
 /// A loop of ours runs on this OS thread, until this is dropped.
-pub struct Looping<'py>(Python<'py>);
+pub struct Looping<'py>(PhantomData<Python<'py>>);
 
 impl<'py> Looping<'py> {
-    pub fn new(py: Python<'py>) -> Self {
+    pub fn new(_attached: Python<'py>) -> Self {
         LOOPING.set(true);
         ops::reused::begin();
-        Looping(py)
+        Looping(PhantomData)
     }
 }
 
 impl Drop for Looping<'_> {
     fn drop(&mut self) {
-        let _attached = self.0;
         LOOPING.set(false);
-        // SAFETY: there is the proof.
+        // SAFETY: attached still, as the lifetime says.
         unsafe { ops::reused::end() };
     }
 }
