@@ -36,6 +36,7 @@ from ._errors import (
     TooManyOpenFiles,
 )
 from ._group import Group, group
+from ._handles import epoll_fd, iocp, kqueue_fd
 from ._inspect import dump
 from ._scheduler import (
     Poller,
@@ -107,10 +108,13 @@ __all__ = [
     'clock',
     'deadline',
     'dump',
+    'epoll_fd',
     'excepthook',
     'fromfd',
     'fromsocket',
     'group',
+    'iocp',
+    'kqueue_fd',
     'newthread',
     'offload',
     'options',

@@ -80,7 +80,7 @@ def _down_to(outermost: FrameType, newest: FrameType) -> list[tuple[FrameType, i
 def dump(file: TextIO | None = None) -> None:
     """Prints the live threads of all pollers to ``file`` (default: stderr): what each waits for, and where."""
     lines = []
-    for poller in list(_scheduler._all_pollers):
+    for poller in _scheduler._all_pollers():
         found = [(thread, *waiting(thread)) for thread in _scheduler.threads(poller)]
         if not found:
             continue

@@ -38,7 +38,8 @@ class _Local(threading.local):
 
 
 _local = _Local()
-_all_pollers: weakref.WeakSet[Poller] = weakref.WeakSet()
+#: By the number of the OS's poll.
+_pollers: weakref.WeakValueDictionary[int, Poller] = weakref.WeakValueDictionary()
 
 
 class Poller(_sock.Poller):
@@ -48,7 +49,7 @@ class Poller(_sock.Poller):
 
     def __new__(cls) -> Poller:
         self = super().__new__(cls)
-        _all_pollers.add(self)
+        _pollers[self._handle] = self
         return self
 
 
@@ -67,10 +68,16 @@ def poller(p: Poller | None = None) -> Poller:
     return own
 
 
+def _all_pollers() -> list[Poller]:
+    # A copy at once: other OS threads make pollers meanwhile.
+    return [poller for ref in _pollers.valuerefs() if (poller := ref()) is not None]
+
+
 def _after_fork_in_child() -> None:
     """The child has no threads, and the OS's poll is the parent's."""
-    for each in list(_all_pollers):
+    for each in _all_pollers():
         each._set_forked()
+    _pollers.clear()
     _local.poller = None
     _local.turns = None
     _sock.after_fork()
@@ -334,45 +341,69 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
     before = _sock.made()
-    all_turns = [_sock.Turns(poller) for _ in range(threads)]
-    helpers = [
-        threading.Thread(target=_help, args=(poller, turns), name=f'sock run {i}', daemon=True)
-        for i, turns in enumerate(all_turns[1:], 2)
-    ]
+    turns = _sock.Turns(poller)
+    helpers = [_Helper(poller, i) for i in range(2, threads + 1)]
 
     def ended(_: Thread) -> None:
-        for turns in all_turns:
-            turns.stop()
+        for each in (turns, *(helper.turns for helper in helpers)):
+            each.stop()
 
     main = None
     with _signals(poller):
         try:
             main = newthread(func, *args)
+            for helper in helpers:
+                helper.onend = turns.stop
             main.onfinish(ended)
             if not main.done:
                 for helper in helpers:
                     helper.start()
-                _drive(poller, all_turns[0])
+                _drive(poller, turns)
             stopped = not main.done
         finally:
-            for turns in all_turns:
-                turns.stop()
             for helper in helpers:
-                if helper.ident is not None:
-                    helper.join()
+                helper.end()
             _cancel_rest(poller, before)
             if main is not None:
                 main._see()
             _report_failed(poller)
     _raise_interrupt()
+    for helper in helpers:
+        if helper.failed is not None:
+            raise helper.failed
     if stopped:
         raise RuntimeError('run() was ended by stop() before its function ended')
     return main.result()
 
 
-def _help(poller_: Poller, turns: _sock.Turns) -> None:
-    poller(poller_)
-    _drive(poller_, turns)
+class _Helper(threading.Thread):
+    """One more OS thread that polls a poller."""
+
+    #: What came out of it, which ends the program.
+    failed: BaseException | None = None
+
+    def __init__(self, poller: Poller, number: int) -> None:
+        super().__init__(name=f'sock run {number}', daemon=True)
+        self._poller = poller
+        self.turns = _sock.Turns(poller)
+        self.onend: Callable[[], None]
+
+    def run(self) -> None:
+        try:
+            poller(self._poller)
+            _drive(self._poller, self.turns)
+        except BaseException as exc:
+            self.failed = exc
+            self.onend()
+
+    def end(self) -> None:
+        """Stops it after the turn that runs; a turn that goes on and on is broken off."""
+        self.turns.stop()
+        if self.ident is not None:
+            self.join(0.05 if sys.exc_info()[0] is KeyboardInterrupt else None)
+            while self.is_alive():
+                _sock.break_off(self.ident)
+                self.join(0.05)
 
 
 def _cancel_rest(poller: Poller, before: int) -> None:

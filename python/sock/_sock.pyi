@@ -8,6 +8,7 @@ from weakref import ref
 from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
+    'POLL',
     'Datagram',
     'NewSocket',
     'Operation',
@@ -20,6 +21,7 @@ __all__ = [
     'Wait',
     'adopt',
     'after_fork',
+    'break_off',
     'clock',
     'current',
     'is_polling',
@@ -39,6 +41,9 @@ __all__ = [
 _T_co = TypeVar('_T_co', covariant=True)
 #: What `sock` looks up, or takes as it is: see `_addrinfo.Host`.
 _Host: TypeAlias = Any
+
+#: What the OS's poll is called.
+POLL: Literal['epoll', 'kqueue', 'iocp']
 
 def clock() -> float: ...
 
@@ -88,7 +93,7 @@ class Poller:
     def __new__(cls) -> Self: ...
     def stop(self) -> None: ...
     @property
-    def _fd(self) -> int: ...
+    def _handle(self) -> int: ...
     @property
     def _signal_fd(self) -> int: ...
     @property
@@ -151,6 +156,7 @@ def newthread(
 def current() -> Thread | None: ...
 def made() -> int: ...
 def is_polling() -> bool: ...
+def break_off(ident: int) -> None: ...
 def after_fork() -> None: ...
 
 @final

@@ -21,7 +21,7 @@ mod _sock {
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
 
-    use super::{Bound, PyModule, PyResult, calls, ops, thread};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, calls, ops, thread};
 
     #[pymodule_export]
     use super::address::SockAddr;
@@ -36,7 +36,7 @@ mod _sock {
     #[pymodule_export]
     use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, open};
     #[pymodule_export]
-    use super::thread::{Task, after_fork, current, is_polling, made};
+    use super::thread::{Task, after_fork, break_off, current, is_polling, made};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -44,6 +44,7 @@ mod _sock {
         if unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } != 0 {
             return Err(PyImportError::new_err("sock works in the main interpreter alone: import it there"));
         }
+        module.add("POLL", crate::sys::POLL)?;
         ops::make_types(module)?;
         thread::make_type(module.py());
         calls::add_newthread(module)

@@ -85,10 +85,10 @@ impl Poller {
         self.hub.interrupt();
     }
 
-    /// The number of the OS's poll, or -1 where it has none.
+    /// The number of the OS's poll.
     #[getter]
-    fn _fd(&self) -> i64 {
-        sys::poller_fd(self.hub.registry())
+    fn _handle(&self) -> i64 {
+        sys::poll_handle(self.hub.registry())
     }
 
     /// What goes to `signal.set_wakeup_fd`.

@@ -4,6 +4,7 @@
 //! functions of `sock._scheduler` that are called here by name.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::c_ulong;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
@@ -924,6 +925,14 @@ pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
 #[pyfunction]
 pub fn is_polling() -> bool {
     LOOPING.get() || NESTED.get() > 0
+}
+
+/// Raises Ctrl-C's exception in whatever Python code another OS thread runs, or runs next.
+#[pyfunction]
+pub fn break_off(py: Python<'_>, ident: c_ulong) {
+    let exception = py.get_type::<PyKeyboardInterrupt>();
+    // SAFETY: attached, with a live class; an OS thread that has ended is none that it finds.
+    unsafe { ffi::PyThreadState_SetAsyncExc(ident as _, exception.as_ptr()) };
 }
 
 /// In the child of a fork nothing runs, and the poller is the parent's.

@@ -18,7 +18,7 @@
 //! | `is_transient_accept`, `is_not_connected`, `ALREADY_CONNECTED` | what an error number means |
 //! | `OsAddress` | an address as the system takes it |
 //! | `is_undelivered`, `undelivered` | an ICMP error of an earlier datagram |
-//! | `poller_fd` | the number behind a registry: epoll, kqueue |
+//! | `POLL`, `poll_handle` | what the OS's poll is called; the number of a poller's |
 
 #[cfg(unix)]
 mod unix;

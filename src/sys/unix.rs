@@ -126,7 +126,20 @@ pub fn is_not_connected(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::EINVAL))
 }
 
-pub fn poller_fd(registry: &Registry) -> i64 {
+/// What the OS's poll is called.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "solaris"))]
+pub const POLL: &str = "epoll";
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+pub const POLL: &str = "kqueue";
+
+/// The number of the OS's poll, which no other poller of this process has.
+pub fn poll_handle(registry: &Registry) -> i64 {
     i64::from(registry.as_raw_fd())
 }
 

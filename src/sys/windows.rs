@@ -118,9 +118,12 @@ pub fn is_not_connected(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ws::WSAENOTCONN | ws::WSAEINVAL))
 }
 
-pub fn poller_fd(_registry: &Registry) -> i64 {
-    // mio keeps the IOCP's handle to itself.
-    -1
+/// What the OS's poll is called.
+pub const POLL: &str = "iocp";
+
+/// mio keeps the port's handle to itself: where it is kept tells pollers of this process apart as well.
+pub fn poll_handle(registry: &Registry) -> i64 {
+    std::ptr::from_ref(registry) as i64
 }
 
 /// An address as Winsock takes it.
