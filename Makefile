@@ -10,7 +10,7 @@ SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-freethreaded test-rust lint format bench bench-quick docs wheel clean
+.PHONY: help build demo test test-python test-freethreaded test-rust model soak lint format bench bench-quick docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -37,11 +37,22 @@ endif
 test-rust: ## the Rust tests, which need no Python
 	cargo test --locked --no-default-features
 
+model: ## the core's locks and wake-ups in every order that a model checker finds, minutes long; less with PREEMPTIONS=2
+	LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),4) cargo test --locked --no-default-features --features model --lib model::
+
+soak: build ## ten minutes of random closes, cancels and timeouts over several pollers and OS threads; SECONDS= for another time
+	$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),600)
+ifneq ($(PYTHON_FREETHREADED),)
+	@$(MAKE) --no-print-directory $(VENV_FT)/.built
+	PYTHON_GIL=0 $(VENV_FT)/bin/python tests/soak.py --seconds $(or $(SECONDS),600)
+endif
+
 lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest; every finding is an error
 	cargo fmt --check
 	cargo fmt --check --manifest-path benches/native/Cargo.toml
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	cargo clippy --locked --all-targets --no-default-features --features model -- -D warnings
 	cargo clippy --locked --all-targets --manifest-path benches/native/Cargo.toml -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -57,6 +68,11 @@ format: $(VENV)/.lint ## format all sources
 bench: $(VENV)/.bench ## measure against a native server and the other libraries; tables and plots into benches/results
 	$(BIN)/python benches/bench.py
 	$(BIN)/python benches/scheduling.py
+	$(BIN)/python benches/sharing.py
+ifneq ($(PYTHON_FREETHREADED),)
+	@$(MAKE) --no-print-directory $(VENV_FT)/.bench
+	PYTHON_GIL=0 $(BIN)/python benches/sharing.py --python $(abspath $(VENV_FT)/bin/python)
+endif
 	$(BIN)/python benches/await_cost.py
 	$(BIN)/python benches/idle_memory.py
 	$(BIN)/python benches/import_time.py
@@ -95,6 +111,10 @@ $(1)/.built: $(1)/.tools $$(SOURCES)
 endef
 $(eval $(call venv,$(VENV),$(PYTHON)))
 $(eval $(call venv,$(VENV_FT),$(PYTHON_FREETHREADED)))
+
+$(VENV_FT)/.bench: $(VENV_FT)/.built
+	$(VENV_FT)/bin/python -m pip install -q tonio
+	@touch $@
 
 $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.built
 	$(BIN)/python -m pip install -q --group $*

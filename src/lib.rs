@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod options;
+mod poll;
 pub mod poller;
 pub mod readiness;
 pub mod socket;
@@ -12,5 +13,7 @@ pub mod sys;
 pub mod timers;
 pub mod wait;
 
+#[cfg(all(test, feature = "model"))]
+mod model;
 #[cfg(feature = "python")]
 mod py;

@@ -14,9 +14,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Events, Poll, Registry, Token, Waker};
+use mio::{Registry, Token};
 use slab::Slab;
 
+use crate::poll::{Poll, WAKER, Waker};
 use crate::readiness::Readiness;
 use crate::socket::{Source, Waiter};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
@@ -42,22 +43,12 @@ pub(crate) fn seize<V>(mutex: &Mutex<V>) -> crate::sync::MutexGuard<'_, V> {
     })
 }
 
-const WAKER: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
-
-/// Events taken from the OS at once.
-const EVENTS: usize = 1024;
 
 /// A token is the index of a source with the generation of its slot above it, so that an event of a past source never
 /// reaches the next one in its slot.
 const INDEX_BITS: u32 = usize::BITS / 2;
 const INDEX: usize = (1 << INDEX_BITS) - 1;
-
-#[derive(Debug)]
-struct Lead {
-    poll: Poll,
-    events: Events,
-}
 
 #[derive(Debug)]
 struct Turn<T> {
@@ -93,7 +84,7 @@ pub struct Hub<T: Thread> {
     waker: Waker,
     signals: SignalPipe,
     /// Held by the leader while it polls.
-    lead: Mutex<Lead>,
+    lead: Mutex<Poll>,
     sources: Mutex<Sources<T>>,
     pub timers: Mutex<Timers<T>>,
     turn: Mutex<Turn<T>>,
@@ -111,13 +102,12 @@ pub struct Hub<T: Thread> {
 
 impl<T: Thread> Hub<T> {
     pub fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let registry = poll.registry().try_clone()?;
+        let (poll, registry, waker) = Poll::new()?;
         Ok(Hub {
-            waker: Waker::new(&registry, WAKER)?,
+            waker,
             signals: SignalPipe::new(&registry, SIGNAL)?,
             registry,
-            lead: Mutex::new(Lead { poll, events: Events::with_capacity(EVENTS) }),
+            lead: Mutex::new(poll),
             sources: Mutex::new(Sources { slab: Slab::new(), generation: 0 }),
             timers: Mutex::new(Timers::default()),
             turn: Mutex::new(Turn {
@@ -334,11 +324,10 @@ impl<T: Thread> Hub<T> {
         let mut signalled = false;
         let result = {
             let mut lead = self.lead.lock();
-            let Lead { poll, events } = &mut *lead;
-            let result = poll.poll(events, timeout);
-            if result.is_ok() {
+            let result = lead.wait(timeout);
+            if let Ok(events) = &result {
                 let sources = self.sources.lock();
-                for event in events.iter() {
+                for event in *events {
                     match event.token() {
                         WAKER => {}
                         SIGNAL => signalled = true,
@@ -362,7 +351,7 @@ impl<T: Thread> Hub<T> {
                     }
                 }
             }
-            result
+            result.map(drop)
         };
         if signalled {
             self.signals.drain();

@@ -1,0 +1,448 @@
+//! What several OS threads do to the core at once, in every order that the model checker finds: `make model`.
+//!
+//! A wake-up that is lost leaves a model waiting for ever, which the checker reports as a deadlock. The checker bounds how
+//! often an OS thread is interrupted in the middle (`LOOM_MAX_PREEMPTIONS`), not where.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use crate::poller::{Hub, Thread};
+use crate::readiness::Readiness;
+use crate::sync::{AtomicUsize, Condvar, Exclusive, Mutex, Ordering};
+use crate::timers::Timers;
+use crate::wait::{NEVER, Reason, Wait};
+
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(2);
+    builder.check(model);
+}
+
+/// One end of a wait: what the scheduler does for a thread that is to run again.
+#[derive(Default)]
+struct Bell(Mutex<usize>, Condvar);
+
+impl Bell {
+    fn ring(&self) {
+        *self.0.lock() += 1;
+        self.1.notify_one();
+    }
+
+    /// Waits for one ring, and takes it.
+    fn take(&self) {
+        let mut rings = self.0.lock();
+        while *rings == 0 {
+            self.1.wait(&mut rings);
+        }
+        *rings -= 1;
+    }
+
+    fn rings(&self) -> usize {
+        *self.0.lock()
+    }
+}
+
+// One direction of a socket
+
+/// The OS has data before it tells of it; a reader that finds none waits for the next event.
+#[test]
+fn no_event_is_lost_between_a_call_and_the_wait() {
+    check(|| {
+        let (direction, data, bell) =
+            (Arc::new(Readiness::new()), Arc::new(AtomicUsize::new(0)), Arc::new(Bell::default()));
+        let poll = {
+            let (direction, data, bell) = (direction.clone(), data.clone(), bell.clone());
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    data.fetch_add(1, Ordering::AcqRel);
+                    if direction.event(false).is_some() {
+                        bell.ring();
+                    }
+                }
+            })
+        };
+        let mut got = 0;
+        while got < 2 {
+            let seen = direction.snapshot();
+            if seen.is_ready() {
+                match data.swap(0, Ordering::AcqRel) {
+                    0 => direction.would_block(seen),
+                    n => {
+                        got += n;
+                        // A short read.
+                        direction.drained(seen);
+                        continue;
+                    }
+                }
+            }
+            if direction.park(()).is_ok() {
+                bell.take();
+            }
+        }
+        poll.join().unwrap();
+        assert_eq!(bell.rings(), 0, "woken once for each wait");
+    });
+}
+
+#[test]
+fn whoever_waits_is_taken_out_once_by_an_event_a_close_or_itself() {
+    check(|| {
+        let direction = Arc::new(Readiness::new());
+        direction.would_block(direction.snapshot());
+        let takers: Vec<_> = [Readiness::close as fn(&Readiness<()>) -> Option<()>, |direction| direction.event(false)]
+            .into_iter()
+            .map(|take| {
+                let direction = direction.clone();
+                thread::spawn(move || usize::from(take(&direction).is_some()))
+            })
+            .collect();
+        let parked = direction.park(()).is_ok();
+        let own = usize::from(direction.unpark().is_some());
+        let others: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
+        assert_eq!(own + others, usize::from(parked));
+        assert!(direction.park(()).is_err(), "closed for good");
+    });
+}
+
+#[test]
+fn one_of_two_operations_has_a_direction() {
+    check(|| {
+        let (direction, inside) = (Arc::new(Readiness::<()>::new()), Arc::new(AtomicUsize::new(0)));
+        let uses = move |direction: &Readiness<()>, inside: &AtomicUsize| {
+            if direction.claim() {
+                assert_eq!(inside.fetch_add(1, Ordering::AcqRel), 0);
+                inside.fetch_sub(1, Ordering::AcqRel);
+                direction.release();
+            }
+        };
+        let other = {
+            let (direction, inside) = (direction.clone(), inside.clone());
+            thread::spawn(move || uses(&direction, &inside))
+        };
+        uses(&direction, &inside);
+        other.join().unwrap();
+        assert!(direction.claim());
+    });
+}
+
+/// Leases of a descriptor, as `Source` counts them: the last one out closes, and none begins after that.
+#[test]
+fn exclusive_counts_lose_no_change() {
+    check(|| {
+        let count = Arc::new(Exclusive::new(0));
+        let other = {
+            let count = count.clone();
+            thread::spawn(move || count.update(|n| n + 1))
+        };
+        let (mine, theirs) = (count.update(|n| n + 1), other.join().unwrap());
+        assert_eq!((mine.min(theirs), mine.max(theirs), count.get()), (0, 1, 2));
+    });
+}
+
+// The wait of one thread
+
+/// An event, the deadline and a cancel all want to end it, while the thread is still on its way out of its coroutine.
+#[test]
+fn a_wait_ends_once_and_no_cancel_is_lost() {
+    check(|| {
+        let (wait, timers) = (Arc::new(Wait::new()), Arc::new(Mutex::new(Timers::default())));
+        let (epoch, _) = wait.park(10, &timers, || ());
+        let event = {
+            let wait = wait.clone();
+            thread::spawn(move || wait.wake(epoch, Reason::Event))
+        };
+        let cancel = {
+            let wait = wait.clone();
+            thread::spawn(move || wait.cancel())
+        };
+        let deadline = {
+            let (wait, timers) = (wait.clone(), timers.clone());
+            thread::spawn(move || {
+                let fired = timers.lock().pop_due(10);
+                fired.is_some_and(|(key, ())| matches!(wait.expire(key, 10, (), &timers), Some(((), true))))
+            })
+        };
+        let itself = wait.leave();
+        let ends = [itself, event.join().unwrap(), cancel.join().unwrap(), deadline.join().unwrap()];
+        assert_eq!(ends.iter().filter(|&&queued| queued).count(), 1, "{ends:?}");
+        wait.enter();
+        assert!((wait.reason() == Reason::Cancelled) ^ wait.take_cancelled());
+    });
+}
+
+#[test]
+fn a_late_waker_does_not_end_the_next_wait() {
+    check(|| {
+        let (wait, timers) = (Arc::new(Wait::new()), Mutex::new(Timers::default()));
+        let ready = Arc::new(Bell::default());
+        let (epoch, _) = wait.park(NEVER, &timers, || ());
+        let wakers: Vec<_> = (0..2)
+            .map(|_| {
+                let (wait, ready) = (wait.clone(), ready.clone());
+                thread::spawn(move || {
+                    if wait.wake(epoch, Reason::Event) {
+                        ready.ring();
+                    }
+                })
+            })
+            .collect();
+        if wait.leave() {
+            ready.ring();
+        }
+        ready.take();
+        wait.enter();
+        wait.park(NEVER, &timers, || ());
+        assert!(!wait.leave());
+        for waker in wakers {
+            waker.join().unwrap();
+        }
+        assert!(wait.is_waiting());
+        assert_eq!(ready.rings(), 0);
+    });
+}
+
+#[test]
+fn a_wait_that_is_taken_back_is_not_ended_and_keeps_a_cancel() {
+    check(|| {
+        let (wait, timers) = (Arc::new(Wait::new()), Mutex::new(Timers::default()));
+        let (epoch, _) = wait.park(NEVER, &timers, || ());
+        let cancel = {
+            let wait = wait.clone();
+            thread::spawn(move || wait.cancel())
+        };
+        let event = {
+            let wait = wait.clone();
+            thread::spawn(move || wait.wake(epoch, Reason::Event))
+        };
+        wait.unpark();
+        assert!(!cancel.join().unwrap() & !event.join().unwrap(), "nobody queues a thread that runs");
+        assert!(wait.take_cancelled());
+    });
+}
+
+#[test]
+fn a_thread_that_ends_leaves_no_deadline_behind() {
+    check(|| {
+        let (wait, timers) = (Arc::new(Wait::new()), Arc::new(Mutex::new(Timers::default())));
+        let (epoch, _) = wait.park(10, &timers, || ());
+        let fires = {
+            let (wait, timers) = (wait.clone(), timers.clone());
+            thread::spawn(move || {
+                let fired = timers.lock().pop_due(5);
+                assert!(fired.is_none());
+                let fired = timers.lock().pop_due(10);
+                fired.is_some_and(|(key, ())| matches!(wait.expire(key, 10, (), &timers), Some(((), true))))
+            })
+        };
+        let woken = wait.wake(epoch, Reason::Event);
+        assert!(!woken, "it has not left yet");
+        let queued = wait.leave();
+        wait.enter();
+        wait.finish(&timers);
+        assert!(!fires.join().unwrap());
+        assert!(queued);
+        assert!(timers.lock().is_empty());
+    });
+}
+
+// The hub
+
+#[derive(Clone, Debug)]
+struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>)>);
+
+impl Thread for Coroutine {
+    type Weak = ();
+
+    fn wait(&self) -> &Wait {
+        &self.0.0
+    }
+    fn hub(&self) -> &Arc<Hub<Self>> {
+        &self.0.1
+    }
+}
+
+fn hub() -> Arc<Hub<Coroutine>> {
+    Arc::new(Hub::new().unwrap())
+}
+
+fn coroutine(hub: &Arc<Hub<Coroutine>>) -> Coroutine {
+    Coroutine(Arc::new((Wait::new(), hub.clone())))
+}
+
+/// One that waits for an event; and the number of its wait.
+fn waiting(hub: &Arc<Hub<Coroutine>>) -> (Coroutine, u32) {
+    let coroutine = coroutine(hub);
+    let (epoch, _) = coroutine.wait().park(NEVER, &hub.timers, || unreachable!());
+    assert!(!coroutine.wait().leave());
+    (coroutine, epoch)
+}
+
+/// Takes what is ready until `all` have been taken by whoever polls; how many it took itself.
+fn polls(hub: &Hub<Coroutine>, taken: &AtomicUsize, all: usize, most: usize) -> usize {
+    let mut mine = 0;
+    loop {
+        let seen = hub.interrupts();
+        if mine == most || taken.load(Ordering::Acquire) == all {
+            hub.quit();
+            return mine;
+        }
+        if let Some(coroutine) = hub.take() {
+            coroutine.wait().enter();
+            mine += 1;
+            if taken.fetch_add(1, Ordering::AcqRel) + 1 == all {
+                hub.interrupt();
+            }
+        } else {
+            hub.wait(NEVER, seen).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_push_brings_back_whoever_polls() {
+    check(|| {
+        let hub = hub();
+        let pushes = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.push(coroutine(&hub)))
+        };
+        assert_eq!(polls(&hub, &AtomicUsize::new(0), 1, NEVER as usize), 1);
+        pushes.join().unwrap();
+    });
+}
+
+#[test]
+fn a_stop_on_the_way_into_the_wait_is_not_lost() {
+    check(|| {
+        let hub = hub();
+        let stops = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.stop())
+        };
+        loop {
+            let seen = hub.interrupts();
+            if hub.stops() > 0 {
+                break;
+            }
+            hub.wait(NEVER, seen).unwrap();
+        }
+        stops.join().unwrap();
+    });
+}
+
+#[test]
+fn an_event_a_close_and_a_cancel_queue_a_thread_once() {
+    check(|| {
+        let hub = hub();
+        let (waits, epoch) = waiting(&hub);
+        let wakers: Vec<_> = (0..2)
+            .map(|i| {
+                let waits = waits.clone();
+                thread::spawn(move || {
+                    if i == 0 {
+                        Hub::wake(waits, epoch, &mut Vec::new());
+                    } else if waits.wait().cancel() {
+                        waits.hub().clone().push(waits);
+                    }
+                })
+            })
+            .collect();
+        assert_eq!(polls(&hub, &AtomicUsize::new(0), 1, NEVER as usize), 1);
+        for waker in wakers {
+            waker.join().unwrap();
+        }
+        assert!(hub.take().is_none(), "queued twice");
+    });
+}
+
+#[test]
+fn two_os_threads_take_each_thread_once_and_both_come_back() {
+    check(|| {
+        let (hub, taken) = (hub(), Arc::new(AtomicUsize::new(0)));
+        let other = {
+            let (hub, taken) = (hub.clone(), taken.clone());
+            thread::spawn(move || polls(&hub, &taken, 2, NEVER as usize))
+        };
+        let pushes = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                hub.push(coroutine(&hub));
+                hub.push(coroutine(&hub));
+            })
+        };
+        let mine = polls(&hub, &taken, 2, NEVER as usize);
+        pushes.join().unwrap();
+        assert_eq!(mine + other.join().unwrap(), 2);
+        assert!(hub.take().is_none());
+    });
+}
+
+/// One that stops polling must hand on what it was woken for.
+#[test]
+fn what_an_os_thread_leaves_behind_is_taken_by_another() {
+    check(|| {
+        let (hub, taken) = (hub(), Arc::new(AtomicUsize::new(0)));
+        let other = {
+            let (hub, taken) = (hub.clone(), taken.clone());
+            thread::spawn(move || polls(&hub, &taken, 2, 1))
+        };
+        hub.push(coroutine(&hub));
+        let pushes = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.push(coroutine(&hub)))
+        };
+        let mine = polls(&hub, &taken, 2, NEVER as usize);
+        pushes.join().unwrap();
+        assert_eq!(mine + other.join().unwrap(), 2);
+    });
+}
+
+/// Two deadlines pass at once; the first thread keeps its OS thread until the second has run, on the other one.
+#[test]
+fn what_is_found_in_a_batch_spreads_to_an_idle_os_thread() {
+    check(|| {
+        let (hub, taken, second) = (hub(), Arc::new(AtomicUsize::new(0)), Arc::new(Bell::default()));
+        for _ in 0..2 {
+            let coroutine = coroutine(&hub);
+            coroutine.wait().park(1, &hub.timers, || coroutine.clone());
+            assert!(!coroutine.wait().leave());
+        }
+        let polls = |hub: &Hub<Coroutine>, taken: &AtomicUsize, second: &Bell| {
+            while taken.load(Ordering::Acquire) < 2 {
+                let seen = hub.interrupts();
+                let Some(coroutine) = hub.take() else {
+                    hub.wait(NEVER, seen).unwrap();
+                    continue;
+                };
+                coroutine.wait().enter();
+                if taken.fetch_add(1, Ordering::AcqRel) == 0 {
+                    second.take();
+                    return;
+                }
+                second.ring();
+            }
+        };
+        let other = {
+            let (hub, taken, second) = (hub.clone(), taken.clone(), second.clone());
+            thread::spawn(move || polls(&hub, &taken, &second))
+        };
+        polls(&hub, &taken, &second);
+        other.join().unwrap();
+    });
+}
+
+/// As above, with work that a thread makes itself before it goes on and on.
+#[test]
+fn what_a_thread_makes_ready_is_taken_by_an_idle_os_thread() {
+    check(|| {
+        let (hub, taken) = (hub(), Arc::new(AtomicUsize::new(0)));
+        let other = {
+            let (hub, taken) = (hub.clone(), taken.clone());
+            thread::spawn(move || polls(&hub, &taken, 1, 1))
+        };
+        hub.push(coroutine(&hub));
+        other.join().unwrap();
+        assert_eq!(taken.load(Ordering::Acquire), 1);
+    });
+}
