@@ -31,6 +31,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--host', default='127.0.0.1', help="'*' for all interfaces")
     parser.add_argument('--port', type=int, default=7000, help='0 for any free port')
+    parser.add_argument('--threads', type=int, default=1, help='OS threads that share the work')
     args = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        sock.run(main, args.host, args.port)
+        sock.run(main, args.host, args.port, threads=args.threads)

@@ -68,6 +68,16 @@ def test_public_names_are_those_of_the_package():
     assert sorted(set(sock.__all__)) == sorted(sock.__all__)
 
 
+SCALING = (ROOT / 'docs' / 'scaling.md').read_text()
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='forks, and spreads connections as Linux does')
+@pytest.mark.parametrize('example', re.findall(r'```python\n(.*?)```', SCALING, re.DOTALL))
+def test_examples_of_scaling(example):
+    done = subprocess.run([sys.executable, '-W', 'error', '-c', example], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr, done.returncode) == ('', '', 0)
+
+
 REFERENCE = (ROOT / 'docs' / 'reference.md').read_text()
 
 

@@ -52,8 +52,9 @@ def test_example_is_shorter_than_80_lines(program):
     assert len((EXAMPLES / program).read_text().splitlines()) < 80
 
 
-def test_echo_server_echoes_and_ends_when_the_client_does():
-    with running('echo_server.py') as port, connect(port) as s:
+@pytest.mark.parametrize('threads', [1, 3])
+def test_echo_server_echoes_and_ends_when_the_client_does(threads):
+    with running('echo_server.py', '--threads', threads) as port, connect(port) as s:
         data = os.urandom(300_000)
         sender = threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
         sender.start()
