@@ -1,10 +1,13 @@
 """The examples in the README and in the docstrings run as they stand."""
 
+import ast
 import doctest
+import os
 import re
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -79,16 +82,101 @@ def test_examples_of_scaling(example):
 
 
 REFERENCE = (ROOT / 'docs' / 'reference.md').read_text()
+EXAMPLES = re.findall(r'```python\n(.*?)```', REFERENCE, re.DOTALL)
+SHARED = [example for example in EXAMPLES if example.startswith('# for the examples below\n')]
 
 
-@pytest.mark.parametrize('example', re.findall(r'```python\n(.*?)```', REFERENCE, re.DOTALL))
+class Seen(ast.NodeTransformer):
+    """Notes each assertion that was reached, since one that was not shows nothing."""
+
+    def visit_Assert(self, node):
+        return [node, *ast.parse(f'_seen.add({node.lineno})').body]
+
+
+@pytest.mark.parametrize('example', [each for each in EXAMPLES if each not in SHARED])
 def test_examples_of_the_reference(example):
-    names = {'sock': sock}
-    lines = ''.join(f'    {line}\n' if line else '\n' for line in example.splitlines())
-    exec(f'async def main():\n{lines}', names)
-    thread = sock.newthread(names['main'])
-    assert sock.start(20)
-    thread.result()
+    names = {'sock': sock, '_seen': set()}
+    exec(''.join(SHARED), names)
+    plain = example.startswith('# outside of any thread\n')
+    tree = ast.parse(example if plain else 'async def main():\n' + textwrap.indent(example, '    '))
+    asserted = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)}
+    exec(compile(ast.fix_missing_locations(Seen().visit(tree)), 'example', 'exec'), names)
+    if not plain:
+        thread = sock.newthread(names['main'])
+        assert sock.start(20)
+        thread.result()
+    if 'geteuid' not in example or (hasattr(os, 'geteuid') and os.geteuid() == 0):
+        assert names['_seen'] == asserted
+
+
+#: Where the reference has what a class has.
+SECTIONS = {
+    sock.AddrInfo: ['Addresses'],
+    sock.SockAddr: ['Addresses'],
+    sock.TCP: ['Sockets', 'TCP'],
+    sock.UDP: ['Sockets', 'UDP and raw'],
+    sock.Raw: ['Sockets', 'UDP and raw'],
+    sock.Stats: ['Sockets'],
+    sock.Thread: ['Threads', 'What is new'],
+    sock.Poller: ['Running'],
+    sock.Error: ['Errors'],
+    sock.Group: ['What is new'],
+    sock.Lock: ['What is new'],
+    sock.Semaphore: ['What is new'],
+    sock.Event: ['What is new'],
+    sock.Condition: ['What is new'],
+    sock.Queue: ['What is new'],
+    sock.SleepJob: ['What is new'],
+    sock.Timer: ['What is new'],
+}
+
+
+def section(title):
+    return re.search(rf'^## {title}\n(.*?)(?=^## |\Z)', REFERENCE, re.DOTALL | re.MULTILINE)[1]
+
+
+@pytest.mark.parametrize('name', sock.__all__)
+def test_reference_has_every_public_name(name):
+    assert re.search(rf'\bsock\.{name}\b|`{name}`', REFERENCE)
+
+
+@pytest.mark.parametrize('owner', SECTIONS, ids=lambda owner: owner.__name__)
+def test_reference_has_what_each_class_has(owner):
+    text = ''.join(map(section, SECTIONS[owner]))
+    prose = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
+    described = set(re.findall(r'\w+', ' '.join(re.findall(r'`[^`]+`', prose))))
+    inherited = {*dir(OSError), *dir(tuple)}
+    own = {name for name in dir(owner) if not name.startswith('_')} - inherited
+    assert own
+    assert own <= described
+
+
+def test_reference_has_every_class_with_attributes():
+    classes = {name for name in sock.__all__ if isinstance(getattr(sock, name), type)}
+    errors = {name for name in classes if issubclass(getattr(sock, name), BaseException)}
+    assert classes - errors - {'deadline'} == {owner.__name__ for owner in SECTIONS if owner is not sock.Error}
+
+
+def test_reference_has_every_error_with_its_name():
+    errors = {
+        name for name in sock.__all__ if isinstance(each := getattr(sock, name), type) and issubclass(each, sock.Error)
+    }
+    rows = re.findall(r'^\| `(\w+)` \| `(\w+)` \| ([\w.]*)', section('Errors'), re.M)
+    assert sorted(errors) == sorted(name for name, _, _ in rows)
+    for name, err, builtin in rows:
+        error = getattr(sock, name)
+        assert error.err == err
+        others = [each for each in error.__bases__ if not issubclass(each, sock.Error) and error is not sock.Error]
+        assert [each.__name__ for each in others] == ([builtin.removeprefix('socket.')] if builtin else [])
+
+
+def test_each_entry_of_the_table_has_its_section():
+    headings = ' '.join(re.findall(r'^### (.*)', REFERENCE, re.M))
+    for row in re.findall(r'^\| `.*', section("The manual's entries"), re.M):
+        here = row.split(' | ')[1]
+        for name in re.findall(r'`(?:await )?((?:\w+\.)?\w+)\(', here):
+            if name not in ('iter', 'len', 'str'):
+                assert re.search(rf'\b{name.split(".")[-1]}\b', headings), name
 
 
 def test_reference_names_tests_that_are_there():
