@@ -138,7 +138,7 @@ def test_methods_have_signatures_and_docs():
         (lambda: sock.tcp('inet4'), ValueError, "did you mean 'inet'"),
         (lambda: sock.tcp(4), TypeError, 'family must be a str'),
         (lambda: sock.tcp('inet', 'tpc'), ValueError, "did you mean 'tcp'"),
-        (lambda: sock.tcp('inet', 'udp'), sock.Error, 'make a inet tcp socket'),
+        (lambda: sock.tcp('inet', 'udp'), sock.Error, 'make a socket: tcp, inet'),
         (lambda: sock.fromfd('x'), TypeError, 'fromfd takes a descriptor, an int, not str'),
         (lambda: sock.fromfd(True), TypeError, 'not bool'),
         (lambda: sock.fromfd(-1), ValueError, '-1 is no descriptor'),
@@ -309,3 +309,136 @@ def test_import_takes_less_than_40_ms_more_than_a_bare_interpreter(tmp_path):
         if min(with_import) - min(bare) < 0.04:
             return
     pytest.fail(f'import sock takes {(min(with_import) - min(bare)) * 1e3:.1f} ms')
+
+
+def test_freed_addrinfo_is_a_value_error_wherever_it_is_used():
+    ai = sock.addr('127.0.0.1', 1)
+    ai.free()
+
+    async def main():
+        for make in (sock.tcp, sock.udp, lambda: sock.tcp(None)):
+            with make() as s:
+                with pytest.raises(ValueError, match='freed'):
+                    await s.connect(ai)
+                with pytest.raises(ValueError, match='freed'):
+                    s.bind(ai)
+        with pytest.raises(ValueError, match='freed'):
+            sock.addr(ai)
+
+    run(main)
+
+
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='no unix sockets')
+@pytest.mark.parametrize('path', ['*', '', b'*'])
+def test_unix_address_without_a_path_is_a_value_error(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with sock.tcp('unix') as s:
+        with pytest.raises(ValueError, match='is its path'):
+            s.bind(path)
+        with pytest.raises(ValueError, match='is its path'):
+            s.listen()
+    with pytest.raises(TypeError, match='is its path'):
+        sock.addr(False, family='unix')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cancelled_tells_what_was_done_before(peer):
+    conn, other = peer
+
+    async def cancelled(operation):
+        async def waits():
+            return await operation
+
+        thread = sock.newthread(waits)
+        while not (thread.waiting or '').startswith(('recv', 'send')):
+            await sock.sleep(0.001)
+        await sock.sleep(0.02)
+        thread.cancel()
+        with pytest.raises(sock.Cancelled) as caught:
+            await thread
+        return caught.value
+
+    async def main():
+        other.sendall(b'some')
+        await conn.readable()
+        exc = await cancelled(conn.recvall())
+        assert (exc.received, exc.data, exc.sent) == (4, b'some', 0)
+        other.sendall(b'more')
+        await conn.readable()
+        exc = await cancelled(conn.recvn(bytearray(10)))
+        assert (exc.received, exc.data, exc.sent) == (4, b'', 0)
+        exc = await cancelled(conn.send(bytes(50_000_000)))
+        assert 0 < exc.sent < 50_000_000
+        assert exc.received == 0
+        exc = await cancelled(conn.recv(1))
+        assert (exc.received, exc.data, exc.sent) == (0, b'', 0)
+
+    run(main)
+
+
+def test_durations_in_messages_begin_with_the_operation(peer):
+    conn, _ = peer
+
+    async def main():
+        time.sleep(0.3)
+        with pytest.raises(sock.Timeout, match=r'not done after 0\.0') as caught:
+            await conn.recv(1, expires=sock.clock() + 0.01)
+        assert conn.closed
+        time.sleep(0.3)
+        with pytest.raises(sock.Timeout, match=r'not done after 0\.0'), sock.deadline(sock.clock() + 0.01):
+            await sock.Event().wait()
+        assert caught.value.err == 'timeout'
+
+    run(main)
+
+
+def test_send_before_connect_is_not_connected():
+    async def main():
+        with sock.tcp() as s:
+            for operation in (s.send(b'x'), s.recv(1)):
+                with pytest.raises(sock.NotConnected):
+                    await operation
+            with pytest.raises(sock.NotConnected):
+                s.shutdown()
+
+    run(main)
+
+
+def test_newthread_takes_operations(peer):
+    conn, other = peer
+
+    async def main():
+        reader = sock.newthread(conn.recv, 100)
+        assert reader.name.startswith('recv-')
+        assert await sock.newthread(conn.send, b'out') == 3
+        other.sendall(b'in')
+        assert await reader == b'in'
+        assert await sock.newthread(sock.sleep(0), name='nap') is None
+        async with sock.group() as g:
+            g.newthread(sock.sleep, 0.001)
+
+    run(main)
+
+
+def test_protocols_by_name():
+    with sock.tcp() as tcp, sock.udp('inet6') as udp:
+        assert (tcp.protocol, udp.protocol) == ('tcp', 'udp')
+    assert sock.addr('127.0.0.1', protocol=17).protocol == 'udp'
+    assert sock.addr('127.0.0.1', protocol=200).protocol == '200'
+
+
+def test_unknown_service_is_so_named_with_numericserv():
+    with pytest.raises(sock.ServiceNotFound):
+        sock.addr('127.0.0.1', 'http', flags='numericserv')
+    assert str(sock.addr('*', 80, flags='canonname')) == '0.0.0.0:80'
+
+
+def test_names_of_options_of_another_kind_or_case(peer):
+    conn, _ = peer
+    with pytest.raises(ValueError, match="did you mean 'tcp_nodelay'"):
+        conn.getopt('TCP_NODELAY')
+    for call in (lambda: conn.getopt(3), lambda: conn.setopt(3, 1)):
+        with pytest.raises(TypeError, match="name of an option is a str such as 'tcp_nodelay', not int"):
+            call()
+    with pytest.raises(TypeError, match=r'sleep_until takes a sock\.clock'):
+        sock.sleep_until('x')

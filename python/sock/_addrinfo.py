@@ -50,6 +50,9 @@ _LOOPBACK = {'inet': '127.0.0.1', 'inet6': '::1'}
 resolvers = Workers(16, 'resolver')
 
 
+_FREED = 'this AddrInfo was freed: it has no addresses any more'
+
+
 class AddrInfo:
     """The addresses of a host, in the OS's order of preference: iterable, with a length."""
 
@@ -76,7 +79,7 @@ class AddrInfo:
         self._at = 0
         self.type = type
         self.family = family
-        self.protocol = protocol or (type if type != 'raw' and family != 'unix' else None)
+        self.protocol = protocol_name(protocol_number(protocol) or 0, type, family)
         self.name = name
 
     def __iter__(self) -> Iterator[SockAddr]:
@@ -105,7 +108,7 @@ class AddrInfo:
     def addr(self) -> SockAddr:
         """The first address."""
         if not self._addrs:
-            raise ValueError('this AddrInfo was freed: it has no addresses any more')
+            raise ValueError(_FREED)
         return self._addrs[0]
 
     def tostring(self) -> str:
@@ -125,7 +128,7 @@ def near_misses(name: str, known: Iterable[str]) -> str:
     """What ``name`` may have been meant to be, for an error's text."""
     from difflib import get_close_matches
 
-    return ' or '.join(map(repr, get_close_matches(name, known, 2, 0.5)))
+    return ' or '.join(map(repr, get_close_matches(name.lower(), known, 2, 0.5)))
 
 
 def one_of(value: object, known: Iterable[str], what: str) -> str:
@@ -156,6 +159,13 @@ def protocol_number(protocol: object) -> int | None:
     return PROTOCOLS[one_of(protocol, PROTOCOLS, 'protocol')]
 
 
+def protocol_name(number: int, type: str, family: str | None) -> str | None:
+    """A protocol's name by the OS's number; 0 is what the socket type implies, if it does imply one."""
+    if number == 0:
+        return type if type != 'raw' and family != 'unix' else None
+    return next((name for name, each in PROTOCOLS.items() if each == number), str(number))
+
+
 def _check_flags(flags: str | Iterable[str]) -> int:
     names = [flags] if isinstance(flags, str) else flags
     if not isinstance(names, Iterable):
@@ -182,12 +192,15 @@ def _check_port(port: object) -> int | str:
 
 def _check_host(host: object, family: str | None) -> str | bytes:
     """The host as a name or numeric address, or ``''`` for ``False``."""
-    if host is False:
-        return ''
     if family == 'unix':
         if not isinstance(host, (str, bytes, os.PathLike)):
             raise TypeError(f'the host of a unix address is its path, a str, not {type(host).__name__}')
-        return os.fspath(host)
+        path = os.fspath(host)
+        if path in ('*', b'*', '', b''):
+            raise ValueError(f"the host of a unix address is its path, not {path!r}: for a file of that name './*'")
+        return path
+    if host is False:
+        return ''
     if isinstance(host, bytes):
         if not host.isascii():
             raise ValueError(f'a host name in bytes must be ASCII: {host!r}')
@@ -212,6 +225,8 @@ def numeric(
     None: it is a name. Raises TypeError and ValueError as ``addr`` does.
     """
     if isinstance(host, AddrInfo):
+        if not host:
+            raise ValueError(_FREED)
         return host
     if isinstance(host, SockAddr):
         return AddrInfo((host,), socket_type, host.family, protocol)
@@ -238,7 +253,7 @@ def _checked(
         check_family(family)
     protocol_number(protocol)
     number = _check_flags(flags)
-    if number & FLAGS['canonname'] and isinstance(host, (str, bytes)):
+    if number & FLAGS['canonname'] and isinstance(host, (str, bytes)) and host != '*' and family != 'unix':
         return None, number
     return numeric(host, port, socket_type, family, protocol), number
 
@@ -271,6 +286,8 @@ def _look_up(
         if isinstance(number, str) and isinstance(error, _errors.HostNotFound):
             # Some systems do not say which of the two they do not know.
             try:
+                if flags & FLAGS['numericserv']:
+                    raise OSError
                 socket.getservbyname(number, socket_type)
             except OSError:
                 error = _errors.ServiceNotFound(error.message, errno=error.errno)

@@ -11,7 +11,7 @@ import errno as _errno
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,9 +157,13 @@ class HostUnreachable(Error):
 
 
 class MessageTooLong(Error):
-    """message_too_long: more data than the buffer, the limit or the protocol takes."""
+    """message_too_long: more data than the buffer, the limit or the protocol takes.
+
+    ``datagrams``: where ``recvmany`` raises it, what it would have returned, the lengths being those that fitted.
+    """
 
     err = 'message_too_long'
+    datagrams: Sequence[tuple[int, Any]] = ()
 
 
 class TooManyOpenFiles(Error):
@@ -205,7 +209,15 @@ class Busy(Error):
 
 
 class Cancelled(BaseException):
-    """Raised by ``Thread.cancel()`` where the thread waits. The socket it waited on stays open and whole."""
+    """Raised by ``Thread.cancel()`` where the thread waits. The socket it waited on stays open and whole.
+
+    What the operation had done before is in ``sent`` and ``received``, numbers of bytes (of datagrams for
+    ``sendmany``), and in ``data``, what ``recvall`` had received.
+    """
+
+    sent: int = 0
+    received: int = 0
+    data: bytes = b''
 
 
 _CLASSES: dict[str, type[Error]] = {

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from types import FrameType
 
 from . import _sock
@@ -186,11 +186,18 @@ def _first_turn(thread: Thread) -> None:
         del thread
 
 
-def _check_coroutine(func: Any, coro: Any) -> None:
-    """What ``newthread`` got is not Python's own kind of coroutine."""
-    if not isinstance(coro, Coroutine):
-        returned = f', which returned {type(coro).__name__}' if callable(func) else ''
-        raise TypeError(f'newthread takes an async def function or a coroutine, not {func!r}{returned}')
+def _as_coroutine(func: Any, returned: Any) -> Coroutine[Any, Any, Any]:
+    """What ``newthread`` runs where it got no coroutine of Python's own kind."""
+    if isinstance(returned, Coroutine):
+        return returned
+    if isinstance(returned, Awaitable):
+        coro = _wrapped(returned)
+        # The thread's name.
+        named: Any = coro
+        named.__name__ = getattr(func, '__name__', type(returned).__name__)
+        return coro
+    what = f', which returned {type(returned).__name__}' if callable(func) else ''
+    raise TypeError(f'newthread takes an async def function or a coroutine, not {func!r}{what}')
 
 
 async def _wrapped(awaitable: Any) -> Any:

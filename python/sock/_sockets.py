@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_PROTOCOLS = {
-    0: None,
-    socket.IPPROTO_TCP: 'tcp',
-    socket.IPPROTO_UDP: 'udp',
-    socket.IPPROTO_ICMP: 'icmp',
-    socket.IPPROTO_ICMPV6: 'icmpv6',
-    socket.IPPROTO_RAW: 'raw',
-}
-
 
 def _unknown_option(name: str) -> Exception:
     if name in _sock.option_names():
@@ -64,8 +55,8 @@ class Socket(_sock.Socket):
 
     @property
     def protocol(self) -> str | None:
-        """The protocol's name, such as 'tcp'; None for the socket type's default."""
-        return _PROTOCOLS.get(self._protocol, str(self._protocol))
+        """The protocol's name, such as 'tcp'; None for unix sockets."""
+        return _addrinfo.protocol_name(self._protocol, self.type, self.family)
 
     def bind(self, host: Host = '*', port: int | str = 0, flags: str | Iterable[str] = ()) -> None:
         """Binds the socket to an address of this host: all interfaces and any free port by default. bind(2)."""

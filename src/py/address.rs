@@ -100,6 +100,7 @@ impl SockAddr {
         }
     }
 
+    /// The port; 0 for a unix address.
     #[getter]
     fn port(&self) -> u16 {
         self.0.port()
@@ -114,6 +115,7 @@ impl SockAddr {
         }
     }
 
+    /// The flow information of an IPv6 address; 0 elsewhere. RFC 3493.
     #[getter]
     fn flowinfo(&self) -> u32 {
         match &self.0 {
@@ -122,6 +124,7 @@ impl SockAddr {
         }
     }
 
+    /// The interface's number of a link-local IPv6 address; 0 elsewhere. RFC 4007.
     #[getter]
     fn scope_id(&self) -> u32 {
         match &self.0 {

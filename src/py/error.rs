@@ -63,8 +63,16 @@ pub fn named(py: Python<'_>, err: &str, what: &str, moved: Moved<'_>) -> PyErr {
 static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// `sock.Cancelled`, raised where a thread waits.
-pub fn cancelled(py: Python<'_>) -> PyErr {
-    build(attribute(py, &CANCELLED, ERRORS, "Cancelled").and_then(|class| class.call0()))
+pub fn cancelled(py: Python<'_>, moved: Moved<'_>) -> PyErr {
+    build(attribute(py, &CANCELLED, ERRORS, "Cancelled").and_then(|class| {
+        let exc = class.call0()?;
+        if moved.sent + moved.received > 0 {
+            exc.setattr("sent", moved.sent)?;
+            exc.setattr("received", moved.received)?;
+            exc.setattr("data", PyBytes::new(py, moved.data))?;
+        }
+        Ok(exc)
+    }))
 }
 
 pub fn is_cancelled(exc: &Bound<'_, PyAny>) -> bool {

@@ -27,11 +27,11 @@ use pyo3::types::{PyBytes, PyString};
 use self::datagrams::{Outgoing, Receive, Views};
 use super::address::SockAddr;
 use super::error::{self, Moved};
-use super::poller::deadline;
+use super::poller::{deadline, time};
 use super::socket::{NewSocket, Socket};
 use super::thread::{Task, running};
 use super::{Handle, Hub, Source};
-use crate::address::Address;
+use crate::address::{Address, Family};
 use crate::readiness::Snapshot;
 use crate::socket::{Direction, Waiter};
 use crate::sync::Exclusive;
@@ -382,7 +382,7 @@ impl Op {
                 let Some(task) = running(py) else { return self.run_outside(py) };
                 let wait = task.get().wait();
                 if wait.take_cancelled() {
-                    return fail(error::cancelled(py));
+                    return fail(error::cancelled(py, self.moved()));
                 }
                 // A sleep into the past only lets others run.
                 let past = matches!(self.what, What::Sleep) && self.expires <= sys::now();
@@ -415,7 +415,7 @@ impl Op {
                 if let Some(direction) = self.what.direction() {
                     drop(self.source().direction(direction).unpark());
                     let result = match reason {
-                        Reason::Cancelled => fail(error::cancelled(py)),
+                        Reason::Cancelled => fail(error::cancelled(py, self.moved())),
                         reason => self.attempts(py, &task, direction, reason == Reason::Expired),
                     };
                     if !matches!(result, Ok(Step::Pending)) {
@@ -434,7 +434,7 @@ impl Op {
                 // Only operations that have a direction pause.
                 let direction = self.what.direction().unwrap_or(Direction::Read);
                 let result = if task.get().wait().take_cancelled() {
-                    fail(error::cancelled(py))
+                    fail(error::cancelled(py, self.moved()))
                 } else if self.is_late(task.get()) {
                     fail(self.timeout(py))
                 } else {
@@ -557,8 +557,8 @@ impl Op {
     fn begin_wait(&mut self, task: &Task) {
         self.task = task;
         if self.since == 0 {
-            // A sleep tells its length by it; elsewhere the time of the last poll will do.
-            self.since = if matches!(self.what, What::Sleep) { sys::now() } else { task.hub().now() };
+            // A sleep tells its length by it; elsewhere it is for messages alone.
+            self.since = if matches!(self.what, What::Sleep) { sys::now() } else { sys::about_now() };
         }
     }
 
@@ -593,7 +593,7 @@ impl Op {
             return match task.get().resumed(reason == Reason::Cancelled) {
                 Some(value) => Ok(Step::Done(value)),
                 None if reason == Reason::Expired => fail(self.nothing_came(py)),
-                None => fail(error::cancelled(py)),
+                None => fail(error::cancelled(py, self.moved())),
             };
         }
         if let Some(thread) = self.joined() {
@@ -605,12 +605,12 @@ impl Op {
                 (Reason::Event, None) if thread.is_done() => Ok(Step::Done(py.None())),
                 (Reason::Event, None) => self.run_waiting(py, task),
                 (Reason::Expired, _) => fail(self.nothing_came(py)),
-                (Reason::Cancelled, _) => fail(error::cancelled(py)),
+                (Reason::Cancelled, _) => fail(error::cancelled(py, self.moved())),
             };
         }
         let Some(wait) = self.waited_for() else {
             return match reason {
-                Reason::Cancelled => fail(error::cancelled(py)),
+                Reason::Cancelled => fail(error::cancelled(py, self.moved())),
                 // Not the sleep's own time, but the thread's.
                 Reason::Expired if task.get().limit() < self.expires => fail(self.nothing_came(py)),
                 _ => Ok(Step::Done(py.None())),
@@ -619,7 +619,7 @@ impl Op {
         // A value that came in time is never thrown away; a cancel that came first keeps it out.
         match wait.finish(reason == Reason::Cancelled) {
             Some(value) => Ok(Step::Done(value)),
-            None if reason == Reason::Cancelled => fail(error::cancelled(py)),
+            None if reason == Reason::Cancelled => fail(error::cancelled(py, self.moved())),
             None if reason == Reason::Expired => fail(self.nothing_came(py)),
             None => self.run_waiting(py, task),
         }
@@ -740,6 +740,12 @@ impl Op {
         match failed.kind() {
             io::ErrorKind::WouldBlock => Ok(Attempt::WouldBlock),
             io::ErrorKind::Interrupted => Ok(Attempt::Again),
+            // Linux's word also for a socket that never was connected.
+            io::ErrorKind::BrokenPipe
+                if self.source().peer.get().is_none() && self.source().family() != Family::Unix =>
+            {
+                fail(error::named(py, "not_connected", &self.describe(py), self.moved()))
+            }
             _ => fail(error::os(py, failed, &self.describe(py), self.moved())),
         }
     }
@@ -1168,7 +1174,7 @@ pub fn hold<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult
 #[pyfunction]
 pub fn sleep_until<'py>(py: Python<'py>, t: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let mut op = Making::new(py, What::Sleep)?;
-    op.expires = deadline(Some(t))?;
+    op.expires = time(t, "sleep_until takes")?;
     Ok(op.made())
 }
 

@@ -18,20 +18,24 @@ pub fn clock() -> f64 {
     sys::now() as f64 / 1e9
 }
 
-/// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. None and
-/// infinity: never. The past: as soon as possible.
+/// `expires` of a wait, as the hub counts time. None and infinity: never. The past: as soon as possible.
 pub fn deadline(expires: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
-    let Some(expires) = expires else {
-        return Ok(NEVER);
-    };
-    let Ok(seconds) = expires.extract::<f64>() else {
+    expires.map_or(Ok(NEVER), |expires| time(expires, "expires must be"))
+}
+
+/// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. `what` begins
+/// the message about anything else.
+pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+    let Ok(seconds) = t.extract::<f64>() else {
+        let kind = t.get_type();
         return Err(PyTypeError::new_err(format!(
-            "expires must be a sock.clock() value in seconds or None, not {}",
-            expires.get_type().name()?
+            "{what} a sock.clock() value in seconds or None, not {}",
+            kind.name()?
         )));
     };
     if seconds.is_nan() {
-        return Err(PyValueError::new_err("expires is not a number: give a sock.clock() value, e.g. sock.clock() + 5"));
+        let message = format!("{what} a sock.clock() value, e.g. sock.clock() + 5, and this is not a number");
+        return Err(PyValueError::new_err(message));
     }
     // `as` saturates: the past becomes 0, whatever is too far away never.
     Ok((seconds * 1e9).ceil() as u64)

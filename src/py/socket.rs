@@ -115,7 +115,7 @@ pub fn open(py: Python<'_>, kind: &str, family: &str, protocol: Option<i32>) -> 
     match made {
         Ok(socket) => Ok(NewSocket::new(socket, socket_type, family, protocol)),
         Err(failed) => {
-            Err(error::os(py, &failed, &format!("make a {} {kind} socket", family.name()), Moved::default()))
+            Err(error::os(py, &failed, &format!("make a socket: {kind}, {}", family.name()), Moved::default()))
         }
     }
 }
@@ -445,13 +445,24 @@ impl Socket {
         (received, recv_calls, sent, send_calls)
     }
 
-    fn _getopt<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        options::get(py, self, name)
+    fn _getopt<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        options::get(py, self, option_name(name)?)
     }
 
     /// False: this OS has no such option.
-    fn _setopt(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        options::set(py, self, name, value)
+    fn _setopt(&self, py: Python<'_>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        options::set(py, self, option_name(name)?, value)
+    }
+}
+
+fn option_name<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    match name.cast::<PyString>() {
+        Ok(name) => name.to_str(),
+        Err(_) => {
+            let kind = name.get_type();
+            let message = format!("the name of an option is a str such as 'tcp_nodelay', not {}", kind.name()?);
+            Err(PyTypeError::new_err(message))
+        }
     }
 }
 

@@ -462,7 +462,7 @@ pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) 
     Ok(task)
 }
 
-/// A coroutine of `func`, if it is one; what it returns, if it is a function.
+/// A coroutine: of `func`, if it is one or can be awaited; of what it returns, if it is a function.
 ///
 /// # Safety
 /// `args` are `count` live objects.
@@ -485,13 +485,15 @@ pub unsafe fn coroutine<'py>(
     };
     // SAFETY: a live object.
     if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } == 0 {
-        static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        scheduler(py, &CHECK, "_check_coroutine")?.call1((func, &coro))?;
+        static AS_COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        return scheduler(py, &AS_COROUTINE, "_as_coroutine")?.call1((func, &coro));
     }
     Ok(coro)
 }
 
 /// Starts a thread: runs ``func(*args)``, an ``async def`` function or a coroutine, at once, up to its first wait.
+///
+/// ``func`` may also be an operation, such as ``conn.recv``, or return anything else that can be awaited.
 ///
 /// Callable from anywhere: plain code, a thread, any OS thread; it belongs to the calling OS thread's poller.
 #[pyfunction]
@@ -826,6 +828,7 @@ impl Task {
         f.call1(slf.py(), (slf,)).map(drop)
     }
 
+    /// As given to ``newthread``; else the coroutine's, and a number.
     #[getter]
     fn name(&self, py: Python<'_>) -> String {
         self.full_name(py)

@@ -7,7 +7,7 @@
 //! | `RawDescriptor` | the OS's own handle: `c_int` or `SOCKET` |
 //! | `SHORT_MEANS_DRAINED` | a short read or write says that the next one would block |
 //! | `RECONNECTS` | a TCP socket whose connect failed may connect again |
-//! | `now` | monotonic nanoseconds |
+//! | `now`, `about_now` | monotonic nanoseconds |
 //! | `number` | a descriptor as Python's number |
 //! | `SYSTEM`, `HEADERS`, `level` | its column of the options' table, what its headers say of that, levels |
 //! | `getsockopt`, `setsockopt`, `attach_filter`, `filter` | the calls |

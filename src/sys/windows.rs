@@ -52,6 +52,10 @@ pub fn now() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
+pub fn about_now() -> u64 {
+    now()
+}
+
 /// A descriptor as Python's number.
 pub fn number(raw: RawDescriptor) -> i64 {
     raw as i64
