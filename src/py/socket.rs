@@ -456,14 +456,12 @@ impl Socket {
 }
 
 fn option_name<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    match name.cast::<PyString>() {
-        Ok(name) => name.to_str(),
-        Err(_) => {
-            let kind = name.get_type();
-            let message = format!("the name of an option is a str such as 'tcp_nodelay', not {}", kind.name()?);
-            Err(PyTypeError::new_err(message))
-        }
+    if let Ok(name) = name.cast::<PyString>() {
+        return name.to_str();
     }
+    let kind = name.get_type();
+    let message = format!("the name of an option is a str such as 'tcp_nodelay', not {}", kind.name()?);
+    Err(PyTypeError::new_err(message))
 }
 
 impl Drop for Socket {
