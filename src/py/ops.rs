@@ -1407,68 +1407,103 @@ fn stop_iteration(py: Python<'_>, value: Py<PyAny>, _plain: impl FnOnce() -> boo
     PyErr::new::<PyStopIteration, _>((value,)).restore(py);
 }
 
-/// The `StopIteration` that brings plain data: one for each loop that runs.
-#[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
+/// The `StopIteration` that brings plain data: one for all, or, where OS threads run in parallel, one for each loop.
 pub mod reused {
-    use std::cell::Cell;
-
+    pub use self::place::{begin, end};
+    #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
     use super::{ffi, ptr};
 
-    thread_local! {
-        /// Whether there is a loop, and its exception: null, or a reference of ours.
-        static REUSED: Cell<(bool, *mut ffi::PyStopIterationObject)> = const { Cell::new((false, ptr::null_mut())) };
-    }
-
-    pub fn begin() {
-        REUSED.set((true, REUSED.get().1));
-    }
-
-    /// # Safety
-    /// The OS thread is attached.
-    pub unsafe fn end() {
-        let (_, ours) = REUSED.replace((false, ptr::null_mut()));
-        // SAFETY: our own reference, or null.
-        unsafe { ffi::Py_XDECREF(ours.cast()) };
-    }
-
-    /// One that nobody else refers to; none without a loop that would let it go at its end.
+    /// One that nobody else refers to.
     ///
     /// # Safety
     /// The OS thread is attached.
+    #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
     pub unsafe fn get() -> Option<*mut ffi::PyStopIterationObject> {
-        let (loops, mut ours) = REUSED.get();
-        if !loops {
-            return None;
-        }
+        let mut ours = place::get()?;
         // SAFETY: `ours` is null or an exception that we hold a reference to.
         unsafe {
-            if ours.is_null() || !is_ours_alone(ours.cast()) || !(*ours).traceback.is_null() {
+            if ours.is_null() || !place::is_ours_alone(ours.cast()) || !(*ours).traceback.is_null() {
+                place::set(ptr::null_mut());
                 ffi::Py_XDECREF(ours.cast());
                 ours = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration).cast();
                 if ours.is_null() {
                     ffi::PyErr_Clear();
                 }
-                REUSED.set((true, ours));
+                place::set(ours);
             }
         }
         (!ours.is_null()).then_some(ours)
     }
 
-    unsafe fn is_ours_alone(object: *mut ffi::PyObject) -> bool {
-        // SAFETY: the caller has a live object, to which it holds a reference.
-        unsafe {
-            #[cfg(Py_GIL_DISABLED)]
-            return ffi::PyUnstable_Object_IsUniquelyReferenced(object) != 0;
-            #[cfg(not(Py_GIL_DISABLED))]
-            return ffi::Py_REFCNT(object) == 1;
+    /// Guarded by the interpreter's lock.
+    #[cfg(not(Py_GIL_DISABLED))]
+    mod place {
+        pub fn begin() {}
+        pub unsafe fn end() {}
+
+        #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
+        pub use self::one::{get, is_ours_alone, set};
+
+        #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
+        #[allow(clippy::unnecessary_wraps)] // called as the other one
+        mod one {
+            use super::super::super::{AtomicPtr, Ordering, ffi, ptr};
+
+            static OURS: AtomicPtr<ffi::PyStopIterationObject> = AtomicPtr::new(ptr::null_mut());
+
+            pub fn get() -> Option<*mut ffi::PyStopIterationObject> {
+                Some(OURS.load(Ordering::Relaxed))
+            }
+
+            pub fn set(ours: *mut ffi::PyStopIterationObject) {
+                OURS.store(ours, Ordering::Relaxed);
+            }
+
+            pub unsafe fn is_ours_alone(object: *mut ffi::PyObject) -> bool {
+                // SAFETY: the caller has a live object.
+                unsafe { ffi::Py_REFCNT(object) == 1 }
+            }
         }
     }
-}
 
-#[cfg(not(all(Py_3_12, not(Py_LIMITED_API))))]
-pub mod reused {
-    pub fn begin() {}
-    pub unsafe fn end() {}
+    /// Of the OS thread, while it has a loop that lets it go at its end.
+    #[cfg(Py_GIL_DISABLED)]
+    mod place {
+        use std::cell::Cell;
+
+        use super::{ffi, ptr};
+
+        thread_local! {
+            /// Whether there is a loop, and its exception: null, or a reference of ours.
+            static OURS: Cell<(bool, *mut ffi::PyStopIterationObject)> = const { Cell::new((false, ptr::null_mut())) };
+        }
+
+        pub fn begin() {
+            OURS.set((true, OURS.get().1));
+        }
+
+        /// # Safety
+        /// The OS thread is attached.
+        pub unsafe fn end() {
+            let (_, ours) = OURS.replace((false, ptr::null_mut()));
+            // SAFETY: our own reference, or null.
+            unsafe { ffi::Py_XDECREF(ours.cast()) };
+        }
+
+        pub fn get() -> Option<*mut ffi::PyStopIterationObject> {
+            let (loops, ours) = OURS.get();
+            loops.then_some(ours)
+        }
+
+        pub fn set(ours: *mut ffi::PyStopIterationObject) {
+            OURS.set((true, ours));
+        }
+
+        pub unsafe fn is_ours_alone(object: *mut ffi::PyObject) -> bool {
+            // SAFETY: the caller has a live object, to which it holds a reference.
+            unsafe { ffi::PyUnstable_Object_IsUniquelyReferenced(object) != 0 }
+        }
+    }
 }
 
 unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -1477,14 +1512,12 @@ unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     object
 }
 
-unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+unsafe extern "C" fn dealloc<const TRACKED: bool>(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone, so the operation is ours alone; it is dropped once and its memory goes back
     // where it came from. The type is a heap type, of which each object holds a reference.
     unsafe {
         let py = Python::assume_attached();
-        let kind = ffi::Py_TYPE(object);
-        let tracked = kind == TRACKED_TYPE.load(Ordering::Relaxed);
-        if tracked {
+        if TRACKED {
             ffi::PyObject_GC_UnTrack(object.cast());
         }
         let op = &mut *op_of(object);
@@ -1496,7 +1529,8 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             op.withdraw(py);
         }
         ptr::drop_in_place(op);
-        if tracked {
+        let kind = ffi::Py_TYPE(object);
+        if TRACKED {
             ffi::PyObject_GC_Del(object.cast());
         } else if !spare::keep(object.cast()) {
             ffi::PyObject_Free(object.cast());
@@ -1573,7 +1607,6 @@ fn make_type<'py>(
     more: &[ffi::PyType_Slot],
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut slots = vec![
-        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
         slot(ffi::Py_am_await, itself as *mut c_void),
         slot(ffi::Py_am_send, am_send as *mut c_void),
         slot(ffi::Py_tp_iter, itself as *mut c_void),
@@ -1602,10 +1635,12 @@ fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
 /// Makes the types, once for the process: subinterpreters are refused.
 pub fn make_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let plain = make_type(py, c"An operation on a socket, or a sleep: await it, once.", 0, &[])?;
-    let traverse = slot(ffi::Py_tp_traverse, traverse as *mut c_void);
+    let doc = c"An operation on a socket, or a sleep: await it, once.";
+    let plain = make_type(py, doc, 0, &[slot(ffi::Py_tp_dealloc, dealloc::<false> as *mut c_void)])?;
     let doc = c"A wait for what other threads do: await it, once.";
-    let tracked = make_type(py, doc, ffi::Py_TPFLAGS_HAVE_GC, &[traverse])?;
+    let seen_into =
+        [slot(ffi::Py_tp_dealloc, dealloc::<true> as *mut c_void), slot(ffi::Py_tp_traverse, traverse as *mut c_void)];
+    let tracked = make_type(py, doc, ffi::Py_TPFLAGS_HAVE_GC, &seen_into)?;
     module.add("Operation", &plain)?;
     module.add("operations", (&plain, &tracked))?;
     OP_TYPE.store(plain.into_ptr().cast(), Ordering::Release);
