@@ -156,6 +156,44 @@ pub fn poll_handle(registry: &Registry) -> i64 {
     i64::from(registry.as_raw_fd())
 }
 
+/// The calls of each message. As functions of libc they are points at which `pthread_cancel` may end an OS thread, which
+/// costs each some atomic writes once there are several of these. Nothing here is ended so, and Linux' calls are the same
+/// on all systems of 64 bits.
+#[cfg(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64"))]
+mod direct {
+    use std::ffi::{c_int, c_void};
+
+    /// # Safety
+    /// As recvfrom(2).
+    pub unsafe fn recvfrom(
+        fd: c_int,
+        data: *mut c_void,
+        len: usize,
+        flags: c_int,
+        name: *mut libc::sockaddr,
+        size: *mut libc::socklen_t,
+    ) -> isize {
+        // SAFETY: as the caller promises.
+        unsafe { libc::syscall(libc::SYS_recvfrom, fd, data, len, flags, name, size) as isize }
+    }
+
+    /// # Safety
+    /// As sendto(2).
+    pub unsafe fn sendto(
+        fd: c_int,
+        data: *const c_void,
+        len: usize,
+        flags: c_int,
+        name: *const libc::sockaddr,
+        size: libc::socklen_t,
+    ) -> isize {
+        // SAFETY: as the caller promises.
+        unsafe { libc::syscall(libc::SYS_sendto, fd, data, len, flags, name, size) as isize }
+    }
+}
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64")))]
+use libc as direct;
+
 /// Datagrams for one system call, at most.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const BATCH: usize = 1024;
@@ -313,7 +351,7 @@ impl Descriptor {
     /// `data` is valid for writing `len` bytes.
     pub unsafe fn recv(&self, data: *mut u8, len: usize) -> io::Result<usize> {
         // SAFETY: as the caller promises.
-        let got = unsafe { libc::recv(self.raw(), data.cast(), len, 0) };
+        let got = unsafe { direct::recvfrom(self.raw(), data.cast(), len, 0, ptr::null_mut(), ptr::null_mut()) };
         if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
     }
 
@@ -321,7 +359,7 @@ impl Descriptor {
     /// `data` is valid for reading `len` bytes.
     pub unsafe fn send(&self, data: *const u8, len: usize) -> io::Result<usize> {
         // SAFETY: as the caller promises.
-        let sent = unsafe { libc::send(self.raw(), data.cast(), len, SEND_FLAGS) };
+        let sent = unsafe { direct::sendto(self.raw(), data.cast(), len, SEND_FLAGS, ptr::null(), 0) };
         if sent >= 0 {
             return Ok(sent as usize);
         }
@@ -348,7 +386,7 @@ impl Descriptor {
             // SAFETY: the address has room for `size` bytes, or is null; `data` is valid, as the caller promises.
             let got = unsafe {
                 let size = if sender { &raw mut size } else { ptr::null_mut() };
-                libc::recvfrom(self.raw(), data.cast(), len, libc::MSG_TRUNC, name.cast(), size)
+                direct::recvfrom(self.raw(), data.cast(), len, libc::MSG_TRUNC, name.cast(), size)
             };
             if got < 0 {
                 return Err(io::Error::last_os_error());
@@ -378,7 +416,7 @@ impl Descriptor {
     pub unsafe fn send_to(&self, data: *const u8, len: usize, to: Option<&OsAddress>) -> io::Result<usize> {
         let (address, size) = to.map_or((ptr::null(), 0), OsAddress::parts);
         // SAFETY: as the caller promises; the address is valid for the call.
-        let sent = unsafe { libc::sendto(self.raw(), data.cast(), len, SEND_FLAGS, address, size) };
+        let sent = unsafe { direct::sendto(self.raw(), data.cast(), len, SEND_FLAGS, address, size) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
     }
 
