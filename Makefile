@@ -71,7 +71,7 @@ bench: $(VENV)/.bench ## measure against a native server and the other libraries
 	$(BIN)/python benches/sharing.py
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory $(VENV_FT)/.bench
-	PYTHON_GIL=0 $(BIN)/python benches/sharing.py --python $(abspath $(VENV_FT)/bin/python)
+	$(BIN)/python benches/sharing.py --python $(abspath $(VENV_FT)/bin/python)
 endif
 	$(BIN)/python benches/await_cost.py
 	$(BIN)/python benches/idle_memory.py

@@ -146,6 +146,9 @@ def main() -> None:
     if 'sock' not in found:
         sys.exit(f'{options.python} has no sock: build it there first')
     free_threaded = version.endswith('t')
+    if free_threaded:
+        # Whatever is imported.
+        os.environ['PYTHON_GIL'] = '0'
     rows = [name for name in options.rows.split(',') if name]
     if 'tonio' not in found:
         log('tonio is not there: its row is left out')

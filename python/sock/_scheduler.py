@@ -436,16 +436,6 @@ def _cancel_rest(poller: Poller, before: int) -> None:
             return
 
 
-def sleep(s: float) -> Any:
-    """Awaits ``s`` seconds; 0 lets the others run."""
-    if not isinstance(s, (int, float)):
-        raise TypeError(f'sleep takes seconds, not {type(s).__name__}')
-    if s != s:
-        raise ValueError('sleep takes seconds, not nan')
-    return _sock.sleep_until(clock() + s if s > 0 else 0)
-
-
+sleep = _sock.sleep
 sleep_until = _sock.sleep_until
-
-
 suspend = _sock.suspend

@@ -1170,6 +1170,21 @@ pub fn hold<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult
     Ok(Making::on_socket(socket, What::Hold, expires)?.made())
 }
 
+/// Awaits ``s`` seconds; 0 lets the others run.
+#[pyfunction]
+pub fn sleep<'py>(py: Python<'py>, s: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let Ok(seconds) = s.extract::<f64>() else {
+        return Err(PyTypeError::new_err(format!("sleep takes seconds, not {}", s.get_type().name()?)));
+    };
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("sleep takes seconds, not nan"));
+    }
+    let mut op = Making::new(py, What::Sleep)?;
+    // `as` saturates: whatever is too long is for ever.
+    op.expires = if seconds > 0.0 { sys::now().saturating_add((seconds * 1e9).ceil() as u64) } else { 0 };
+    Ok(op.made())
+}
+
 /// Awaits a time of `clock()`; infinity and None: until it is cancelled.
 #[pyfunction]
 pub fn sleep_until<'py>(py: Python<'py>, t: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
