@@ -10,7 +10,7 @@ SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-freethreaded test-rust model soak lint format bench bench-quick docs wheel clean
+.PHONY: help build demo test test-python test-freethreaded test-rust model tsan soak lint format bench bench-quick docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -46,6 +46,10 @@ test-rust: ## the Rust tests, which need no Python
 
 model: ## the core's locks and wake-ups in every order that a model checker finds, minutes long; less with PREEMPTIONS=2
 	LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),4) cargo test --locked --no-default-features --features model --lib model::
+
+tsan: ## the core's tests under ThreadSanitizer, with a standard library built for it: needs rust-src (rustup component add)
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=thread cargo test --locked -Zbuild-std --no-default-features --lib \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/tsan
 
 soak: build ## ten minutes of random closes, cancels and timeouts over several pollers and OS threads; SECONDS= for another time
 	$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),600)

@@ -1228,6 +1228,50 @@ def test_child_of_a_fork_starts_with_no_threads_and_works():
     assert (result.returncode, result.stderr) == (0, '')
 
 
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+@pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
+def test_child_of_a_fork_lets_threads_and_their_poller_go_whoever_held_a_lock():
+    """Forks again and again while other OS threads start, end and wake threads."""
+    stop = threading.Event()
+
+    def churn():
+        async def main():
+            while not stop.is_set():
+                for thread in [sock.newthread(value, 1) for _ in range(20)]:
+                    await thread
+                await sock.sleep(0)
+
+        sock.run(main, threads=2)
+
+    async def waits():
+        await sock.sleep(60)
+
+    os_thread = threading.Thread(target=churn)
+    os_thread.start()
+    try:
+        for _ in range(30):
+            kept = sock.newthread(waits)
+            pid = os.fork()
+            if pid == 0:
+                del kept
+                sock.run(value, 1)
+                gc.collect()
+                os._exit(7)
+            until = time.monotonic() + 10
+            while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+                if time.monotonic() > until:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    pytest.fail('the child hangs')
+                time.sleep(0.001)
+            assert os.waitstatus_to_exitcode(ended[1]) == 7
+            kept.cancel()
+            sock.start(5)
+    finally:
+        stop.set()
+        os_thread.join(10)
+
+
 def test_hundred_thousand_threads_leave_no_memory_behind():
     if not os.path.exists('/proc/self/statm'):
         pytest.skip('needs /proc')

@@ -56,6 +56,10 @@ impl Drop for Poller {
     /// What waits here can never go on, since nobody polls: those threads are lost, and told of as such. At the
     /// interpreter's end they just stay.
     fn drop(&mut self) {
+        if self.hub.is_forked() {
+            // The threads are the parent's, and OS threads that are gone may hold the locks.
+            return;
+        }
         // SAFETY: an object of Python goes while the OS thread is attached.
         let py = unsafe { Python::assume_attached() };
         let outer = PyErr::take(py);

@@ -250,7 +250,7 @@ impl Task {
 
     /// Off the roster, unless it is off already.
     fn leave_roster(&self) {
-        if self.place.load(Ordering::Acquire) != usize::MAX {
+        if self.place.load(Ordering::Acquire) != usize::MAX && !self.hub.is_forked() {
             self.leave(&mut self.hub.roster.lock());
         }
     }
@@ -259,7 +259,6 @@ impl Task {
         let place = self.place.load(Ordering::Relaxed);
         if place != usize::MAX {
             self.place.store(usize::MAX, Ordering::Release);
-            // In a child of a fork it is empty.
             roster.threads.try_remove(place);
         }
     }
@@ -703,6 +702,10 @@ impl Task {
 
     /// It has ended. It stays on the roster while somebody has to hear of its failure.
     fn finish(&self, unseen: bool) {
+        if self.hub.is_forked() {
+            // Nobody counts it any more, and OS threads that are gone may hold the locks.
+            return;
+        }
         drop(self.wait.finish(&self.hub.timers));
         let mut roster = self.hub.roster.lock();
         if !unseen {
