@@ -11,14 +11,14 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 |---|---|
 | bool, int, str | as in Python |
 | float | seconds; rounded up to what the system counts in |
-| linger | seconds, read as an int; None for off |
+| linger | seconds as an int, or None for off |
 | bytes | the system's structure as it is; of a filter its instructions |
 | membership | (group, interface): the interface by name, index or (IPv4) address, or None for the system's choice |
 | source membership | (group, interface's address or None, source) |
 | interface | by name, index or (`ip_multicast_if`) address |
 | credentials | (pid, uid, gid) |
 | ints, address | a list of ints; a `SockAddr` |
-| none | None: setting it does something |
+| none | any value: setting it does something |
 
 `r`: can be read; `w`: can be set. Some need rights, or a certain kind or state of socket: the error says so.
 

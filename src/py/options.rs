@@ -1,15 +1,15 @@
 //! Values of socket options, between Python and the bytes that the system takes.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::address::SockAddr;
 use super::socket::Socket;
 use crate::address::Address;
-use crate::options::{self, Kind, Level, Row, SYSTEMS};
+use crate::options::{self, Kind, Row, SYSTEMS};
 use crate::sys;
 
 /// Most options' values are an int.
@@ -30,30 +30,16 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
 }
 
 /// Room for a value, as the system is to fill it.
-fn room(row: &Row) -> usize {
-    match row.kind {
-        // The system wants it exactly.
-        Kind::Bytes if row.name == "tcp_repair_window" => 20,
+fn room(kind: Kind) -> usize {
+    match kind {
         Kind::Text => 64,
         Kind::Bytes | Kind::Ints => 4096,
         Kind::Long => 8,
         Kind::Linger => sys::linger(None).len(),
         Kind::Time => sys::time(std::time::Duration::ZERO).len(),
         Kind::Credentials => 12,
-        Kind::Destination if row.level == Level::Ip => 16,
-        Kind::Destination => 28,
         _ => 4,
     }
-}
-
-/// Linux' `sockaddr_in` or `sockaddr_in6`, as a firewall keeps where a connection was to go.
-fn destination(bytes: &[u8]) -> Option<Address> {
-    let port = u16::from_be_bytes(first(bytes.get(2..4)?));
-    Some(match bytes.len() {
-        16 => Address::V4(SocketAddrV4::new(first::<4>(&bytes[4..8]).into(), port)),
-        28 => Address::V6(SocketAddrV6::new(first::<16>(&bytes[8..24]).into(), port, 0, int(&bytes[24..28]) as u32)),
-        _ => return None,
-    })
 }
 
 fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
@@ -61,17 +47,14 @@ fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, 
     let words = || bytes.chunks_exact(4).map(|word| i64::from(u32::from_ne_bytes(first(word))));
     Ok(match row.kind {
         Kind::Bool => (int(bytes) != 0).into_pyobject(py)?.to_owned().into_any(),
-        Kind::IndexNet if row.is_network_order() => u32::from_be(int(bytes) as u32).into_pyobject(py)?.into_any(),
-        Kind::Int | Kind::Index | Kind::IndexNet => (int(bytes) as u32).into_pyobject(py)?.into_any(),
+        Kind::Int | Kind::Index => (int(bytes) as u32).into_pyobject(py)?.into_any(),
         Kind::Signed => int(bytes).into_pyobject(py)?.into_any(),
+        Kind::IndexNet => i32::from_be(int(bytes) as i32).into_pyobject(py)?.into_any(),
         Kind::Long => u64::from_ne_bytes(first(bytes)).into_pyobject(py)?.into_any(),
         Kind::Seconds => (int(bytes) as f64).into_pyobject(py)?.into_any(),
         Kind::Millis => (int(bytes) as f64 / 1e3).into_pyobject(py)?.into_any(),
-        Kind::Micros => (int(bytes) as f64 / 1e6).into_pyobject(py)?.into_any(),
         Kind::Time => sys::read_time(bytes).as_secs_f64().into_pyobject(py)?.into_any(),
         Kind::Linger => sys::read_linger(bytes).map(|time| time.as_secs()).into_pyobject(py)?.into_any(),
-        Kind::Linger2 => u64::try_from(int(bytes)).ok().into_pyobject(py)?.into_any(),
-        Kind::Destination => destination(bytes).map(SockAddr).into_pyobject(py)?.into_any(),
         Kind::Text => {
             let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
             PyString::new(py, &String::from_utf8_lossy(&bytes[..end])).into_any()
@@ -118,8 +101,7 @@ impl Value<'_, '_> {
     }
 
     fn seconds(&self) -> PyResult<f64> {
-        let number = self.value.extract::<f64>().ok().filter(|_| !self.value.is_instance_of::<PyBool>());
-        let time = number.ok_or_else(|| self.wrong("seconds"))?;
+        let time = self.value.extract::<f64>().map_err(|_| self.wrong("seconds"))?;
         if time >= 0.0 && time <= f64::from(i32::MAX) { Ok(time) } else { Err(self.refused("seconds from 0")) }
     }
 
@@ -182,16 +164,13 @@ impl Value<'_, '_> {
                 let value: i128 = self.value.extract().map_err(|_| self.wrong("an int"))?;
                 u64::try_from(value).map_err(|_| self.refused("an int of 64 bits, from 0"))?.to_ne_bytes().to_vec()
             }
+            Kind::Seconds => number(self.units(1.0)?),
             Kind::Millis => number(self.units(1e3)?),
-            Kind::Micros => number(self.units(1e6)?),
             Kind::Time => sys::time(std::time::Duration::from_micros((self.seconds()? * 1e6).ceil() as u64)),
             Kind::Linger if self.value.is_none() => sys::linger(None),
             Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.units(1.0)? as u64))),
-            Kind::Linger2 if self.value.is_none() => number(-1),
-            Kind::Linger2 | Kind::Seconds => number(self.units(1.0)?),
             Kind::Text => self.value.extract::<String>().map_err(|_| self.wrong("a str"))?.into_bytes(),
-            Kind::Nothing if self.value.is_none() => number(0),
-            Kind::Nothing => return Err(self.wrong("None, since it has no value")),
+            Kind::Nothing => number(0),
             Kind::Group => {
                 let parts = self.parts(2, GROUP)?;
                 sys::group(self.ip(&parts[0], GROUP)?, self.interface(&parts[1])?)
@@ -212,8 +191,8 @@ impl Value<'_, '_> {
                 let (address, index) = self.interface(self.value)?;
                 sys::interface(address, index)
             }
-            Kind::IndexNet if self.row.is_network_order() => self.index(self.value)?.to_be_bytes().to_vec(),
-            Kind::Index | Kind::IndexNet => self.index(self.value)?.to_ne_bytes().to_vec(),
+            Kind::Index => self.index(self.value)?.to_ne_bytes().to_vec(),
+            Kind::IndexNet => self.index(self.value)?.to_be_bytes().to_vec(),
             _ => self.bytes()?,
         })
     }
@@ -237,20 +216,10 @@ pub fn get<'py>(py: Python<'py>, socket: &Socket, name: &str) -> PyResult<Option
         if row.kind == Kind::Program {
             return sys::filter(socket, number);
         }
-        let mut bytes = vec![0; room(row)];
-        loop {
-            match sys::getsockopt(socket, sys::level(row.level), number, &mut bytes) {
-                // As many groups as a process may be in take so much.
-                Err(error) if row.kind == Kind::Ints && sys::is_no_room(&error) && bytes.len() < 1 << 18 => {
-                    bytes = vec![0; 1 << 18];
-                }
-                Err(error) => return Err(error),
-                Ok(length) => {
-                    bytes.truncate(length);
-                    return Ok(bytes);
-                }
-            }
-        }
+        let mut bytes = vec![0; room(row.kind)];
+        let length = sys::getsockopt(socket, sys::level(row.level), number, &mut bytes)?;
+        bytes.truncate(length);
+        Ok(bytes)
     })?;
     decode(py, row, &bytes).map(Some)
 }
@@ -260,7 +229,7 @@ pub fn set(py: Python<'_>, socket: &Socket, name: &str, value: &Bound<'_, PyAny>
     let Some((row, number)) = options::find(name).and_then(|row| Some((row, row.number()?))) else {
         return Ok(false);
     };
-    if !row.is_writable() {
+    if !row.writable {
         return Err(PyValueError::new_err(format!("{name} can only be read")));
     }
     let bytes = Value { row, value }.encode()?;
@@ -289,7 +258,7 @@ pub fn option_names() -> Vec<&'static str> {
 pub fn option_table(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let all = PyDict::new(py);
     for row in options::table() {
-        all.set_item(row.name, (row.kind.name(), row.readable, row.is_writable()))?;
+        all.set_item(row.name, (row.kind.name(), row.readable, row.writable))?;
     }
     Ok(all)
 }

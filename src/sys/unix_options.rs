@@ -357,11 +357,6 @@ pub fn getsockopt(socket: &Socket, level: i32, number: i32, value: &mut [u8]) ->
     if failed == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The value is longer than there was room for.
-pub fn is_no_room(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ERANGE)
-}
-
 pub fn setsockopt(socket: &Socket, level: i32, number: i32, value: &[u8]) -> io::Result<()> {
     let length = value.len() as libc::socklen_t;
     // SAFETY: the kernel reads `length` bytes.

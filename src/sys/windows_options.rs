@@ -136,10 +136,6 @@ pub fn getsockopt(socket: &Socket, level: i32, number: i32, value: &mut [u8]) ->
     if failed == 0 { Ok(length as usize) } else { Err(super::windows::last_error()) }
 }
 
-pub fn is_no_room(_error: &io::Error) -> bool {
-    false
-}
-
 pub fn setsockopt(socket: &Socket, level: i32, number: i32, value: &[u8]) -> io::Result<()> {
     // SAFETY: Winsock reads as many bytes as there are.
     let failed = unsafe { ws::setsockopt(handle(socket), level, number, value.as_ptr(), value.len() as i32) };
