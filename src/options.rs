@@ -115,7 +115,8 @@ const fn row(name: &'static str, level: Level, kind: Kind, mode: Mode, numbers: 
     Row { name, level, kind, readable: mode.0, writable: mode.1, numbers }
 }
 
-/// Sorted by name. The numbers: Linux, macOS, FreeBSD, Windows.
+/// Sorted by name; a name has several rows where it is not the same thing on all its systems. The numbers: Linux, macOS,
+/// FreeBSD, Windows.
 #[rustfmt::skip]
 pub static TABLE: &[Row] = &[
     row("ip_add_membership", Level::Ip, Kind::Group, WRITE, [35, 12, 12, 12]),
@@ -281,7 +282,8 @@ pub static TABLE: &[Row] = &[
     row("so_setfib", Level::Socket, Kind::Int, WRITE, [NO, NO, 0x1014, NO]),
     row("so_sndbuf", Level::Socket, Kind::Int, BOTH, [7, 0x1001, 0x1001, 0x1001]),
     row("so_sndbufforce", Level::Socket, Kind::Int, WRITE, [32, NO, NO, NO]),
-    row("so_sndlowat", Level::Socket, Kind::Int, BOTH, [19, 0x1003, 0x1003, 0x1003]),
+    row("so_sndlowat", Level::Socket, Kind::Int, READ, [19, NO, NO, NO]),
+    row("so_sndlowat", Level::Socket, Kind::Int, BOTH, [NO, 0x1003, 0x1003, 0x1003]),
     row("so_sndtimeo", Level::Socket, Kind::Time, BOTH, [21, 0x1005, 0x1005, 0x1005]),
     row("so_timestamp", Level::Socket, Kind::Bool, BOTH, [29, 1024, 1024, NO]),
     row("so_timestamp_monotonic", Level::Socket, Kind::Bool, BOTH, [NO, 0x800, NO, NO]),
@@ -358,9 +360,10 @@ pub static TABLE: &[Row] = &[
     row("udp_send_msg_size", Level::Udp, Kind::Int, BOTH, [NO, NO, NO, 2]),
 ];
 
-/// What some system has by that name.
-pub fn find(name: &str) -> Option<&'static Row> {
-    TABLE.binary_search_by(|row| row.name.cmp(name)).ok().map(|at| &TABLE[at])
+/// What this system has by that name, and its number.
+pub fn find(name: &str) -> Option<(&'static Row, i32)> {
+    let rows = &TABLE[TABLE.partition_point(|row| row.name < name)..];
+    rows.iter().take_while(|row| row.name == name).find_map(|row| Some((row, row.number()?)))
 }
 
 /// What this system has.
@@ -373,14 +376,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_sorted_and_each_is_there_once() {
-        assert!(TABLE.windows(2).all(|pair| pair[0].name < pair[1].name));
+    fn names_are_sorted_and_each_is_there_once_for_a_system() {
+        for pair in TABLE.windows(2) {
+            let both = pair[0].numbers.iter().zip(pair[1].numbers).any(|(&one, other)| one != NO && other != NO);
+            assert!(pair[0].name < pair[1].name || pair[0].name == pair[1].name && !both, "{}", pair[1].name);
+        }
     }
 
     #[test]
     fn numbers_are_those_of_the_systems_headers() {
         for &(name, number) in crate::sys::HEADERS {
-            assert_eq!(find(name).and_then(Row::number), Some(number), "{name}");
+            assert_eq!(find(name).map(|(_, number)| number), Some(number), "{name}");
         }
     }
 

@@ -113,7 +113,6 @@ MAY_REFUSE = {
     'so_prefer_busy_poll': {'access_denied'},
     'so_rcvbufforce': {'access_denied'},
     'so_sndbufforce': {'access_denied'},
-    'so_sndlowat': {'not_supported'},  # read only, in effect
     'so_txtime': {'access_denied', 'invalid_argument'},
     'so_txrehash': {'invalid_argument'},
     'ip_transparent': {'access_denied'},

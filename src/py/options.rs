@@ -200,7 +200,7 @@ impl Value<'_, '_> {
 
 /// `None`: this system has no such option.
 pub fn get<'py>(py: Python<'py>, socket: &Socket, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some((row, number)) = options::find(name).and_then(|row| Some((row, row.number()?))) else {
+    let Some((row, number)) = options::find(name) else {
         return Ok(None);
     };
     if !row.readable {
@@ -226,7 +226,7 @@ pub fn get<'py>(py: Python<'py>, socket: &Socket, name: &str) -> PyResult<Option
 
 /// `false`: this system has no such option.
 pub fn set(py: Python<'_>, socket: &Socket, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Some((row, number)) = options::find(name).and_then(|row| Some((row, row.number()?))) else {
+    let Some((row, number)) = options::find(name) else {
         return Ok(false);
     };
     if !row.writable {
@@ -249,7 +249,9 @@ pub fn set(py: Python<'_>, socket: &Socket, name: &str, value: &Bound<'_, PyAny>
 /// Every option that some system has.
 #[pyfunction]
 pub fn option_names() -> Vec<&'static str> {
-    options::TABLE.iter().map(|row| row.name).collect()
+    let mut names: Vec<_> = options::TABLE.iter().map(|row| row.name).collect();
+    names.dedup();
+    names
 }
 
 /// What this system has: name -> (type, readable, writable).
