@@ -11,6 +11,7 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 |---|---|
 | bool, int, str | as in Python |
 | float | seconds; rounded up to what the system counts in |
+| float or none | seconds, or None for none at all (`tcp_linger2`: no FIN-WAIT-2; 0 is the system's choice) |
 | linger | seconds as an int, or None for off |
 | bytes | the system's structure as it is; of a filter its instructions |
 | membership | (group, interface): the interface by name, index or (IPv4) address, or None for the system's choice |
@@ -18,7 +19,7 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 | interface | by name, index or (`ip_multicast_if`) address |
 | credentials | (pid, uid, gid) |
 | ints, address | a list of ints; a `SockAddr` |
-| none | any value: setting it does something |
+| none | None: setting it does something |
 
 `r`: can be read; `w`: can be set. Some need rights, or a certain kind or state of socket: the error says so.
 

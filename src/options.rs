@@ -28,6 +28,8 @@ pub enum Kind {
     /// Whole seconds there, a float here.
     Seconds,
     Millis,
+    /// As `Seconds`, or None for none at all: a negative number there.
+    SecondsOrNone,
     /// The system's structure of seconds and microseconds, or its milliseconds.
     Time,
     /// Seconds, or None.
@@ -36,6 +38,8 @@ pub enum Kind {
     Text,
     /// A structure as it is.
     Bytes,
+    /// As `Bytes`, of which the system insists on so many.
+    Exactly(usize),
     /// A program of the socket filter: its instructions as they are.
     Filter,
     /// As `Filter`, when it is read.
@@ -45,7 +49,7 @@ pub enum Kind {
     Ints,
     /// A `SockAddr`.
     Address,
-    /// There is no value.
+    /// There is no value: None.
     Nothing,
     /// (group, interface) of IPv4.
     Group,
@@ -68,9 +72,10 @@ impl Kind {
             Kind::Bool => "bool",
             Kind::Int | Kind::Signed | Kind::Long => "int",
             Kind::Seconds | Kind::Millis | Kind::Time => "float",
+            Kind::SecondsOrNone => "float or none",
             Kind::Linger => "linger",
             Kind::Text => "str",
-            Kind::Bytes | Kind::Filter | Kind::Program => "bytes",
+            Kind::Bytes | Kind::Exactly(_) | Kind::Filter | Kind::Program => "bytes",
             Kind::Credentials => "credentials",
             Kind::Ints => "ints",
             Kind::Address => "address",
@@ -115,7 +120,7 @@ const fn row(name: &'static str, level: Level, kind: Kind, mode: Mode, numbers: 
     Row { name, level, kind, readable: mode.0, writable: mode.1, numbers }
 }
 
-/// Sorted by name; a name has several rows where it is not the same thing on all its systems. The numbers: Linux, macOS,
+/// Sorted by name; a name has several rows where it is not the same on all its systems. The numbers: Linux, macOS,
 /// FreeBSD, Windows.
 #[rustfmt::skip]
 pub static TABLE: &[Row] = &[
@@ -319,7 +324,7 @@ pub static TABLE: &[Row] = &[
     row("tcp_keepidle", Level::Tcp, Kind::Seconds, BOTH, [4, 16, 256, 3]),
     row("tcp_keepinit", Level::Tcp, Kind::Seconds, BOTH, [NO, NO, 128, NO]),
     row("tcp_keepintvl", Level::Tcp, Kind::Seconds, BOTH, [5, 0x101, 512, 17]),
-    row("tcp_linger2", Level::Tcp, Kind::Seconds, BOTH, [8, NO, NO, NO]),
+    row("tcp_linger2", Level::Tcp, Kind::SecondsOrNone, BOTH, [8, NO, NO, NO]),
     row("tcp_maxrt", Level::Tcp, Kind::Seconds, BOTH, [NO, NO, NO, 5]),
     row("tcp_maxrtms", Level::Tcp, Kind::Millis, BOTH, [NO, NO, NO, 14]),
     row("tcp_maxseg", Level::Tcp, Kind::Signed, BOTH, [2, 2, 2, 4]),
@@ -335,7 +340,7 @@ pub static TABLE: &[Row] = &[
     row("tcp_repair", Level::Tcp, Kind::Signed, BOTH, [19, NO, NO, NO]),
     row("tcp_repair_options", Level::Tcp, Kind::Bytes, WRITE, [22, NO, NO, NO]),
     row("tcp_repair_queue", Level::Tcp, Kind::Signed, BOTH, [20, NO, NO, NO]),
-    row("tcp_repair_window", Level::Tcp, Kind::Bytes, BOTH, [29, NO, NO, NO]),
+    row("tcp_repair_window", Level::Tcp, Kind::Exactly(20), BOTH, [29, NO, NO, NO]),
     row("tcp_save_syn", Level::Tcp, Kind::Bool, BOTH, [27, NO, NO, NO]),
     row("tcp_saved_syn", Level::Tcp, Kind::Bytes, READ, [28, NO, NO, NO]),
     row("tcp_stdurg", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 6]),

@@ -41,9 +41,6 @@ VALUES = {
     'so_attach_reuseport_cbpf': struct.pack('=HBBI', 6, 0, 0, 0),
     'so_bindtodevice': 'lo',
     'so_bindtoifindex': 1,
-    'so_detach_filter': None,
-    'so_detach_bpf': None,
-    'so_detach_reuseport_bpf': None,
     'so_max_pacing_rate': 1 << 20,
     'so_rcvlowat': 7,
     'so_incoming_cpu': 0,
@@ -91,7 +88,6 @@ OTHERWISE = {
     'ip_options': lambda value, got: True,
     'ipv6_addr_preferences': lambda value, got: got & value,
     'ipv6_mtu': lambda value, got: got >= value,  # that of the path
-    'tcp_linger2': lambda value, got: got > 0,
 }
 
 #: What the system may refuse to tell, or to set, on a plain socket, or without rights; by the error's name.
@@ -154,6 +150,7 @@ TYPES = {
     'bool': bool,
     'int': int,
     'float': float,
+    'float or none': (float, type(None)),
     'linger': (int, type(None)),
     'str': str,
     'bytes': bytes,
@@ -224,6 +221,7 @@ def test_options_tells_type_and_what_may_be_done():
     assert options['ip_add_membership'] == ('membership', False, True)
     if LINUX:
         assert options['tcp_info'] == ('bytes', True, False)
+        assert options['so_sndlowat'] == ('int', True, False)
         assert len(options) > 150
 
 
@@ -255,7 +253,7 @@ def test_each_option_is_read_and_set_and_read_back(name):
         elif kind == 'bytes':
             value = before or bytes(16)
         else:
-            value = {'bool': not before, 'int': (before or 0) + 1, 'float': 12.0, 'str': before}[kind]
+            value = {'bool': not before, 'int': (before or 0) + 1, 'str': before, 'none': None}.get(kind, 12.0)
         try:
             s.setopt(name, value)
         except sock.Error as error:
@@ -419,6 +417,10 @@ def test_wrong_values_of_datagram_options(name, value, error, says):
         ('tcp_fastopen_key', [1, 2], TypeError, 'bytes'),
         ('tcp_user_timeout', float('nan'), ValueError, 'seconds from 0'),
         ('tcp_user_timeout', 1e9, ValueError, 'fewer seconds'),
+        ('tcp_linger2', -1, ValueError, 'seconds from 0'),
+        ('tcp_linger2', True, TypeError, 'seconds or None, not bool'),
+        ('so_detach_filter', 1, TypeError, 'so_detach_filter takes None, not int'),
+        ('so_detach_bpf', False, TypeError, 'so_detach_bpf takes None, not bool'),
         ('so_rcvtimeo', -0.5, ValueError, 'seconds from 0'),
     ],
 )
@@ -463,6 +465,27 @@ def test_linger_is_seconds_or_none(tcp):
         assert tcp.getopt('so_linger') == value
 
 
+@pytest.mark.skipif(not LINUX, reason='of Linux')
+def test_linger2_is_seconds_or_none(tcp):
+    usual = tcp.getopt('tcp_linger2')
+    for value in (5.0, None, 0):
+        tcp.setopt('tcp_linger2', value)
+        assert tcp.getopt('tcp_linger2') == (usual if value == 0 else value)
+
+
+@pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason='repair is of Linux, and of root')
+def test_repair_window_is_read_and_set():
+    with socket_for('tcp_info') as s:
+        with pytest.raises(sock.AccessDenied):
+            s.getopt('tcp_repair_window')
+        s.setopt('tcp_repair', 1)
+        window = s.getopt('tcp_repair_window')
+        assert len(window) == 20
+        s.setopt('tcp_repair_window', window)
+        assert s.getopt('tcp_repair_window') == window
+        s.setopt('tcp_repair', -1)
+
+
 def test_what_is_set_is_what_the_system_has(tcp):
     tcp.setopt('so_keepalive', True)
     with socket.socket(fileno=os.dup(tcp.fileno())) as twin:
@@ -485,6 +508,9 @@ def test_bool_takes_bools_and_0_and_1(tcp, value):
         ('so_rcvbuf', -1, ValueError, 'so_rcvbuf takes 0 to'),
         ('so_rcvbuf', 2**40, ValueError, 'so_rcvbuf takes 0 to'),
         ('so_linger', 'x', TypeError, 'so_linger takes seconds'),
+        ('so_linger', True, TypeError, 'so_linger takes seconds or None, not bool'),
+        ('so_linger', False, TypeError, 'so_linger takes seconds or None, not bool'),
+        ('tcp_keepidle', True, TypeError, 'tcp_keepidle takes seconds, not bool'),
         ('so_linger', -1, ValueError, 'so_linger takes seconds from 0'),
         ('tcp_keepidle', None, TypeError, 'tcp_keepidle takes seconds'),
         ('so_error', 1, ValueError, 'so_error can only be read'),

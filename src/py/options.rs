@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::address::SockAddr;
 use super::socket::Socket;
@@ -34,6 +34,7 @@ fn room(kind: Kind) -> usize {
     match kind {
         Kind::Text => 64,
         Kind::Bytes | Kind::Ints => 4096,
+        Kind::Exactly(size) => size,
         Kind::Long => 8,
         Kind::Linger => sys::linger(None).len(),
         Kind::Time => sys::time(std::time::Duration::ZERO).len(),
@@ -52,6 +53,7 @@ fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, 
         Kind::IndexNet => i32::from_be(int(bytes) as i32).into_pyobject(py)?.into_any(),
         Kind::Long => u64::from_ne_bytes(first(bytes)).into_pyobject(py)?.into_any(),
         Kind::Seconds => (int(bytes) as f64).into_pyobject(py)?.into_any(),
+        Kind::SecondsOrNone => Some(int(bytes)).filter(|&time| time >= 0).map(|time| time as f64).into_pyobject(py)?,
         Kind::Millis => (int(bytes) as f64 / 1e3).into_pyobject(py)?.into_any(),
         Kind::Time => sys::read_time(bytes).as_secs_f64().into_pyobject(py)?.into_any(),
         Kind::Linger => sys::read_linger(bytes).map(|time| time.as_secs()).into_pyobject(py)?.into_any(),
@@ -101,7 +103,14 @@ impl Value<'_, '_> {
     }
 
     fn seconds(&self) -> PyResult<f64> {
-        let time = self.value.extract::<f64>().map_err(|_| self.wrong("seconds"))?;
+        let wanted = match self.row.kind {
+            Kind::Linger | Kind::SecondsOrNone => "seconds or None",
+            _ => "seconds",
+        };
+        if self.value.is_instance_of::<PyBool>() {
+            return Err(self.wrong(wanted));
+        }
+        let time = self.value.extract::<f64>().map_err(|_| self.wrong(wanted))?;
         if time >= 0.0 && time <= f64::from(i32::MAX) { Ok(time) } else { Err(self.refused("seconds from 0")) }
     }
 
@@ -164,13 +173,15 @@ impl Value<'_, '_> {
                 let value: i128 = self.value.extract().map_err(|_| self.wrong("an int"))?;
                 u64::try_from(value).map_err(|_| self.refused("an int of 64 bits, from 0"))?.to_ne_bytes().to_vec()
             }
-            Kind::Seconds => number(self.units(1.0)?),
+            Kind::SecondsOrNone if self.value.is_none() => number(-1),
+            Kind::Seconds | Kind::SecondsOrNone => number(self.units(1.0)?),
             Kind::Millis => number(self.units(1e3)?),
             Kind::Time => sys::time(std::time::Duration::from_micros((self.seconds()? * 1e6).ceil() as u64)),
             Kind::Linger if self.value.is_none() => sys::linger(None),
             Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.units(1.0)? as u64))),
             Kind::Text => self.value.extract::<String>().map_err(|_| self.wrong("a str"))?.into_bytes(),
-            Kind::Nothing => number(0),
+            Kind::Nothing if self.value.is_none() => number(0),
+            Kind::Nothing => return Err(self.wrong("None")),
             Kind::Group => {
                 let parts = self.parts(2, GROUP)?;
                 sys::group(self.ip(&parts[0], GROUP)?, self.interface(&parts[1])?)
