@@ -11,7 +11,7 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 |---|---|
 | bool, int, str | as in Python |
 | float | seconds; rounded up to what the system counts in |
-| float or none | seconds, or None for none at all (`tcp_linger2`: no FIN-WAIT-2; 0 is the system's choice) |
+| float or none | seconds, or None for none at all (`tcp_linger2`: no FIN-WAIT-2; `so_connect_time`: not connected) |
 | linger | seconds as an int, or None for off |
 | bytes | the system's structure as it is; of a filter its instructions |
 | membership | (group, interface): the interface by name, index or (IPv4) address, or None for the system's choice |

@@ -28,6 +28,7 @@ pub enum Kind {
     /// Whole seconds there, a float here.
     Seconds,
     Millis,
+    Micros,
     /// As `Seconds`, or None for none at all: a negative number there.
     SecondsOrNone,
     /// The system's structure of seconds and microseconds, or its milliseconds.
@@ -71,7 +72,7 @@ impl Kind {
         match self {
             Kind::Bool => "bool",
             Kind::Int | Kind::Signed | Kind::Long => "int",
-            Kind::Seconds | Kind::Millis | Kind::Time => "float",
+            Kind::Seconds | Kind::Millis | Kind::Micros | Kind::Time => "float",
             Kind::SecondsOrNone => "float or none",
             Kind::Linger => "linger",
             Kind::Text => "str",
@@ -216,11 +217,11 @@ pub static TABLE: &[Row] = &[
     row("so_broadcast", Level::Socket, Kind::Bool, BOTH, [6, 32, 32, 32]),
     row("so_bsdcompat", Level::Socket, Kind::Bool, BOTH, [14, NO, NO, NO]),
     row("so_bsp_state", Level::Socket, Kind::Bytes, READ, [NO, NO, NO, 0x1009]),
-    row("so_busy_poll", Level::Socket, Kind::Int, BOTH, [46, NO, NO, NO]),
+    row("so_busy_poll", Level::Socket, Kind::Micros, BOTH, [46, NO, NO, NO]),
     row("so_busy_poll_budget", Level::Socket, Kind::Int, WRITE, [70, NO, NO, NO]),
     row("so_cnx_advice", Level::Socket, Kind::Int, WRITE, [53, NO, NO, NO]),
     row("so_conditional_accept", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3002]),
-    row("so_connect_time", Level::Socket, Kind::Signed, READ, [NO, NO, NO, 0x700c]),
+    row("so_connect_time", Level::Socket, Kind::SecondsOrNone, READ, [NO, NO, NO, 0x700c]),
     row("so_cookie", Level::Socket, Kind::Long, READ, [57, NO, NO, NO]),
     row("so_debug", Level::Socket, Kind::Bool, BOTH, [1, 1, 1, 1]),
     row("so_detach_bpf", Level::Socket, Kind::Nothing, WRITE, [27, NO, NO, NO]),
@@ -349,7 +350,7 @@ pub static TABLE: &[Row] = &[
     row("tcp_thin_linear_timeouts", Level::Tcp, Kind::Bool, BOTH, [16, NO, NO, NO]),
     row("tcp_timestamp", Level::Tcp, Kind::Int, BOTH, [24, NO, NO, NO]),
     row("tcp_timestamps", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 10]),
-    row("tcp_tx_delay", Level::Tcp, Kind::Int, BOTH, [37, NO, NO, NO]),
+    row("tcp_tx_delay", Level::Tcp, Kind::Micros, BOTH, [37, NO, NO, NO]),
     row("tcp_ulp", Level::Tcp, Kind::Text, BOTH, [31, NO, NO, NO]),
     row("tcp_user_timeout", Level::Tcp, Kind::Millis, BOTH, [18, NO, NO, NO]),
     row("tcp_window_clamp", Level::Tcp, Kind::Int, BOTH, [10, NO, NO, NO]),

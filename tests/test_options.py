@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ REFUSED = {
     'ipv6_leave_anycast': 'ENOENT',  # not joined
 }
 
-NET_ADMIN, NET_RAW = 12, 13
+SETGID, NET_ADMIN, NET_RAW = 6, 12, 13
 
 #: Of Linux: the capabilities (capabilities(7)), one of which it takes, the error without, and until when, if not still.
 RIGHTS = {
@@ -521,6 +522,35 @@ def test_times_are_rounded_up_to_what_the_system_counts(tcp):
     assert tcp.getopt('tcp_keepidle') == 2.0
     tcp.setopt('so_rcvtimeo', 0.25)
     assert tcp.getopt('so_rcvtimeo') == pytest.approx(0.25, abs=0.011)
+
+
+@pytest.mark.skipif(not LINUX, reason='of Linux')
+@pytest.mark.parametrize(
+    ('name', 'value', 'got'),
+    [
+        ('tcp_user_timeout', 16.1, 16.1),
+        ('tcp_user_timeout', 16.1001, 16.101),
+        ('tcp_tx_delay', 0.000_009, 0.000_009),
+        ('tcp_tx_delay', 1.000_000_5, 1.000_001),
+    ],
+)
+def test_times_that_were_read_can_be_set_again(tcp, name, value, got):
+    tcp.setopt(name, value)
+    assert tcp.getopt(name) == got
+    tcp.setopt(name, got)
+    assert tcp.getopt(name) == got
+
+
+@pytest.mark.skipif(not LINUX or not may([SETGID]), reason='of Linux; more groups take rights')
+def test_peergroups_are_as_many_as_there_are():
+    program = """
+        import os, socket, sock
+        os.setgroups(range(1, 5001))
+        ours, theirs = socket.socketpair()
+        with sock.fromsocket(ours) as s, theirs:
+            assert s.getopt('so_peergroups') == list(range(1, 5001))
+    """
+    subprocess.run([sys.executable, '-c', textwrap.dedent(program)], check=True, timeout=30)
 
 
 def test_low_water_mark_does_not_hang_a_reader(peer):

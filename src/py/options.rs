@@ -29,7 +29,10 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
     array
 }
 
-/// Room for a value, as the system is to fill it.
+/// The longest value, with room to spare: a process has at most 65,536 groups.
+const MOST: usize = 1 << 20;
+
+/// Room for a value, as the system is to fill it; at first, where it may be longer.
 fn room(kind: Kind) -> usize {
     match kind {
         Kind::Text => 64,
@@ -55,6 +58,7 @@ fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, 
         Kind::Seconds => (int(bytes) as f64).into_pyobject(py)?.into_any(),
         Kind::SecondsOrNone => Some(int(bytes)).filter(|&time| time >= 0).map(|time| time as f64).into_pyobject(py)?,
         Kind::Millis => (int(bytes) as f64 / 1e3).into_pyobject(py)?.into_any(),
+        Kind::Micros => (int(bytes) as f64 / 1e6).into_pyobject(py)?.into_any(),
         Kind::Time => sys::read_time(bytes).as_secs_f64().into_pyobject(py)?.into_any(),
         Kind::Linger => sys::read_linger(bytes).map(|time| time.as_secs()).into_pyobject(py)?.into_any(),
         Kind::Text => {
@@ -114,9 +118,16 @@ impl Value<'_, '_> {
         if time >= 0.0 && time <= f64::from(i32::MAX) { Ok(time) } else { Err(self.refused("seconds from 0")) }
     }
 
-    /// In units of which a second has so many, rounded up: nothing ends early.
-    fn units(&self, second: f64) -> PyResult<i32> {
-        let units = (self.seconds()? * second).ceil();
+    /// In units of which a second has so many, rounded up: nothing ends early. What was read of the option stays what
+    /// it is: 16.1 seconds are 16,100 milliseconds, and not the one more that 16.1 * 1000.0 says.
+    fn units(&self, second: f64) -> PyResult<f64> {
+        let units = self.seconds()? * second;
+        let whole = units.round();
+        Ok(if (units - whole).abs() <= whole * f64::EPSILON { whole } else { units.ceil() })
+    }
+
+    fn short(&self, second: f64) -> PyResult<i32> {
+        let units = self.units(second)?;
         if units <= f64::from(i32::MAX) { Ok(units as i32) } else { Err(self.refused("fewer seconds")) }
     }
 
@@ -174,11 +185,12 @@ impl Value<'_, '_> {
                 u64::try_from(value).map_err(|_| self.refused("an int of 64 bits, from 0"))?.to_ne_bytes().to_vec()
             }
             Kind::SecondsOrNone if self.value.is_none() => number(-1),
-            Kind::Seconds | Kind::SecondsOrNone => number(self.units(1.0)?),
-            Kind::Millis => number(self.units(1e3)?),
-            Kind::Time => sys::time(std::time::Duration::from_micros((self.seconds()? * 1e6).ceil() as u64)),
+            Kind::Seconds | Kind::SecondsOrNone => number(self.short(1.0)?),
+            Kind::Millis => number(self.short(1e3)?),
+            Kind::Micros => number(self.short(1e6)?),
+            Kind::Time => sys::time(std::time::Duration::from_micros(self.units(1e6)? as u64)),
             Kind::Linger if self.value.is_none() => sys::linger(None),
-            Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.units(1.0)? as u64))),
+            Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.short(1.0)? as u64))),
             Kind::Text => self.value.extract::<String>().map_err(|_| self.wrong("a str"))?.into_bytes(),
             Kind::Nothing if self.value.is_none() => number(0),
             Kind::Nothing => return Err(self.wrong("None")),
@@ -228,9 +240,16 @@ pub fn get<'py>(py: Python<'py>, socket: &Socket, name: &str) -> PyResult<Option
             return sys::filter(socket, number);
         }
         let mut bytes = vec![0; room(row.kind)];
-        let length = sys::getsockopt(socket, sys::level(row.level), number, &mut bytes)?;
-        bytes.truncate(length);
-        Ok(bytes)
+        loop {
+            match sys::getsockopt(socket, sys::level(row.level), number, &mut bytes) {
+                Ok(length) => {
+                    bytes.truncate(length);
+                    return Ok(bytes);
+                }
+                Err(error) if sys::is_too_short(&error) && bytes.len() < MOST => bytes.resize(bytes.len() * 4, 0),
+                Err(error) => return Err(error),
+            }
+        }
     })?;
     decode(py, row, &bytes).map(Some)
 }

@@ -10,7 +10,7 @@
 //! | `now` | monotonic nanoseconds |
 //! | `number` | a descriptor as Python's number |
 //! | `SYSTEM`, `HEADERS`, `level` | its column of the options' table, what its headers say of that, levels |
-//! | `getsockopt`, `setsockopt`, `attach_filter`, `filter` | the calls |
+//! | `getsockopt`, `setsockopt`, `attach_filter`, `filter`, `is_too_short` | the calls |
 //! | `time`, `linger`, `group`, `source`, `interface`, `read_*` | how the values of options lie in memory |
 //! | `interface_index`, `os_str`, `unix_name` | names of interfaces and of unix sockets |
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |

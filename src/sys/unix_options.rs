@@ -348,6 +348,11 @@ pub fn level(level: Level) -> i32 {
     }
 }
 
+/// A longer value would hold what the option is.
+pub fn is_too_short(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ERANGE)
+}
+
 /// Fills `value`; how much of it.
 pub fn getsockopt(socket: &Socket, level: i32, number: i32, value: &mut [u8]) -> io::Result<usize> {
     let mut length = value.len() as libc::socklen_t;

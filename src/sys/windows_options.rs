@@ -128,6 +128,12 @@ fn handle(socket: &Socket) -> ws::SOCKET {
     socket.as_raw_socket() as ws::SOCKET
 }
 
+/// A longer value would hold what the option is. Winsock says the same of values that are too short and too long, so
+/// each is asked for with the room that it has at most.
+pub fn is_too_short(_error: &io::Error) -> bool {
+    false
+}
+
 /// Fills `value`; how much of it.
 pub fn getsockopt(socket: &Socket, level: i32, number: i32, value: &mut [u8]) -> io::Result<usize> {
     let mut length = value.len() as i32;
