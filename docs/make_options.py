@@ -19,6 +19,7 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 | interface | by name, index or (`ip_multicast_if`) address |
 | credentials | (pid, uid, gid) |
 | ints, address | a list of ints; a `SockAddr` |
+| descriptor | an int: a new file descriptor, for the caller to close |
 | none | None: setting it does something |
 
 `r`: can be read; `w`: can be set. Some need rights, or a certain kind or state of socket: the error says so.

@@ -42,6 +42,7 @@ fn room(kind: Kind) -> usize {
         Kind::Linger => sys::linger(None).len(),
         Kind::Time => sys::time(std::time::Duration::ZERO).len(),
         Kind::Credentials => 12,
+        Kind::Address => 128,
         _ => 4,
     }
 }
@@ -51,8 +52,8 @@ fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, 
     let words = || bytes.chunks_exact(4).map(|word| i64::from(u32::from_ne_bytes(first(word))));
     Ok(match row.kind {
         Kind::Bool => (int(bytes) != 0).into_pyobject(py)?.to_owned().into_any(),
-        Kind::Int | Kind::Index => (int(bytes) as u32).into_pyobject(py)?.into_any(),
-        Kind::Signed => int(bytes).into_pyobject(py)?.into_any(),
+        Kind::Int | Kind::Index | Kind::IndexNetSet => (int(bytes) as u32).into_pyobject(py)?.into_any(),
+        Kind::Signed | Kind::Descriptor => int(bytes).into_pyobject(py)?.into_any(),
         Kind::IndexNet => i32::from_be(int(bytes) as i32).into_pyobject(py)?.into_any(),
         Kind::Long => u64::from_ne_bytes(first(bytes)).into_pyobject(py)?.into_any(),
         Kind::Seconds => (int(bytes) as f64).into_pyobject(py)?.into_any(),
@@ -67,6 +68,7 @@ fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, 
         }
         Kind::Credentials => PyTuple::new(py, words().map(|word| i64::from(word as i32)))?.into_any(),
         Kind::Ints => list(words().collect())?.into_any(),
+        Kind::Address => sys::read_address(bytes).map(SockAddr).into_pyobject(py)?.into_any(),
         Kind::Interface => Ipv4Addr::from(first::<4>(bytes)).to_string().into_pyobject(py)?.into_any(),
         _ => PyBytes::new(py, bytes).into_any(),
     })
@@ -215,7 +217,7 @@ impl Value<'_, '_> {
                 sys::interface(address, index)
             }
             Kind::Index => self.index(self.value)?.to_ne_bytes().to_vec(),
-            Kind::IndexNet => self.index(self.value)?.to_be_bytes().to_vec(),
+            Kind::IndexNet | Kind::IndexNetSet => self.index(self.value)?.to_be_bytes().to_vec(),
             _ => self.bytes()?,
         })
     }
@@ -230,7 +232,7 @@ pub fn get<'py>(py: Python<'py>, socket: &Socket, name: &str) -> PyResult<Option
         return Err(PyValueError::new_err(format!("{name} can only be set")));
     }
     let verb = format!("getopt {name} of");
-    if row.kind == Kind::Address {
+    if row.kind == Kind::Peer {
         // so_peername by its other name: the option insists on the exact length.
         let address = socket.call(py, &verb, socket2::Socket::peer_addr)?;
         return Ok(Some(Address::from_os(&address).map(SockAddr).into_pyobject(py)?.into_any()));

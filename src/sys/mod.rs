@@ -45,6 +45,18 @@ pub struct Datagram {
     pub from: Option<crate::address::Address>,
 }
 
+/// An address that the system wrote.
+pub fn read_address(bytes: &[u8]) -> Option<crate::address::Address> {
+    let mut storage = socket2::SockAddrStorage::zeroed();
+    let size = bytes.len().min(size_of_val(&storage));
+    // SAFETY: both have room for as many bytes, and any bytes are a value of the storage; the length is within it.
+    let address = unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut storage).cast::<u8>(), size);
+        socket2::SockAddr::new(storage, size as _)
+    };
+    crate::address::Address::from_os(&address)
+}
+
 /// Makes a call for each item, until one fails. Only where the first one does is it an error.
 #[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
 fn one_by_one<I, R>(items: &[I], call: impl Fn(&I) -> std::io::Result<R>) -> std::io::Result<Vec<R>> {
