@@ -15,7 +15,7 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 | linger | seconds as an int, or None for off |
 | bytes | the system's structure as it is; of a filter its instructions |
 | membership | (group, interface): the interface by name, index or (IPv4) address, or None for the system's choice |
-| source membership | (group, interface's address or None, source) |
+| source membership | (group, interface, source): the interface as above |
 | interface | by name, index or (`ip_multicast_if`) address |
 | credentials | (pid, uid, gid) |
 | ints, address | a list of ints; a `SockAddr` |

@@ -496,6 +496,41 @@ def test_multicast_ipv4(interface):
 
 
 @pytest.mark.skipif(not LINUX, reason='the name of the loopback interface')
+@pytest.mark.parametrize('interface', ['127.0.0.1', 'lo', 1])
+def test_multicast_of_a_source(interface):
+    group, source = '239.7.7.8', '127.0.0.1'
+    with sock.udp() as s, sock.udp() as sender, sock.udp() as other:
+        s.bind('*')
+        s.setopt('ip_multicast_all', False)
+        s.setopt('ip_add_source_membership', (group, interface, source))
+        sender.bind(source)
+        other.bind('127.0.0.2')
+        for each in (sender, other):
+            each.setopt('ip_multicast_if', 'lo')
+
+        def what_comes():
+            """Of what both send to the group, before what is sent to the socket itself."""
+            for each, host in ((other, group), (sender, group), (sender, '127.0.0.1')):
+                run(send(each, f'{each.local_addr.host} to {host}'.encode(), host, s.local_addr.port))
+            came = []
+            while not came or not came[-1].endswith(b'to 127.0.0.1'):
+                came.append(receive(s))
+            return [data.split()[0] for data in came[:-1]]
+
+        assert what_comes() == [b'127.0.0.1']
+        s.setopt('ip_drop_source_membership', (group, interface, source))
+        assert what_comes() == []
+        s.setopt('ip_add_membership', (group, interface))
+        assert what_comes() == [b'127.0.0.2', b'127.0.0.1']
+        s.setopt('ip_block_source', (group, interface, source))
+        assert what_comes() == [b'127.0.0.2']
+        s.setopt('ip_unblock_source', (group, interface, source))
+        assert what_comes() == [b'127.0.0.2', b'127.0.0.1']
+        with pytest.raises(ValueError, match="no interface 'no-such-if'"):
+            s.setopt('ip_block_source', (group, 'no-such-if', source))
+
+
+@pytest.mark.skipif(not LINUX, reason='the name of the loopback interface')
 @pytest.mark.parametrize('interface', ['lo', 1])
 def test_multicast_ipv6(interface):
     group = 'ff11::7:7'

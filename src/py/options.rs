@@ -174,27 +174,28 @@ impl Value<'_, '_> {
         Ok((Ipv4Addr::UNSPECIFIED, self.index(value)?))
     }
 
-    fn encode(&self) -> PyResult<Vec<u8>> {
+    /// The option's number, and the value as the system takes it. An option of a source may be another one there.
+    fn encode(&self, number: i32) -> PyResult<(i32, Vec<u8>)> {
         const GROUP: &str = "a tuple of a group's address and an interface";
-        const SOURCE: &str = "a tuple of a group's address, an interface's address and a source's address";
-        let number = |number: i32| number.to_ne_bytes().to_vec();
-        Ok(match self.row.kind {
-            Kind::Bool => number(self.bool()?),
-            Kind::Int => number(self.int(0, u32::MAX.into())?),
-            Kind::Signed => number(self.int(i32::MIN.into(), i32::MAX.into())?),
+        const SOURCE: &str = "a tuple of a group's address, an interface and a source's address";
+        let word = |number: i32| number.to_ne_bytes().to_vec();
+        let bytes = match self.row.kind {
+            Kind::Bool => word(self.bool()?),
+            Kind::Int => word(self.int(0, u32::MAX.into())?),
+            Kind::Signed => word(self.int(i32::MIN.into(), i32::MAX.into())?),
             Kind::Long => {
                 let value: i128 = self.value.extract().map_err(|_| self.wrong("an int"))?;
                 u64::try_from(value).map_err(|_| self.refused("an int of 64 bits, from 0"))?.to_ne_bytes().to_vec()
             }
-            Kind::SecondsOrNone if self.value.is_none() => number(-1),
-            Kind::Seconds | Kind::SecondsOrNone => number(self.short(1.0)?),
-            Kind::Millis => number(self.short(1e3)?),
-            Kind::Micros => number(self.short(1e6)?),
+            Kind::SecondsOrNone if self.value.is_none() => word(-1),
+            Kind::Seconds | Kind::SecondsOrNone => word(self.short(1.0)?),
+            Kind::Millis => word(self.short(1e3)?),
+            Kind::Micros => word(self.short(1e6)?),
             Kind::Time => sys::time(std::time::Duration::from_micros(self.units(1e6)? as u64)),
             Kind::Linger if self.value.is_none() => sys::linger(None),
             Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.short(1.0)? as u64))),
             Kind::Text => self.value.extract::<String>().map_err(|_| self.wrong("a str"))?.into_bytes(),
-            Kind::Nothing if self.value.is_none() => number(0),
+            Kind::Nothing if self.value.is_none() => word(0),
             Kind::Nothing => return Err(self.wrong("None")),
             Kind::Group => {
                 let parts = self.parts(2, GROUP)?;
@@ -202,8 +203,8 @@ impl Value<'_, '_> {
             }
             Kind::Source => {
                 let parts = self.parts(3, SOURCE)?;
-                let interface = if parts[1].is_none() { Ipv4Addr::UNSPECIFIED } else { self.ip(&parts[1], SOURCE)? };
-                sys::source(self.ip(&parts[0], SOURCE)?, interface, self.ip(&parts[2], SOURCE)?)
+                let (group, source) = (self.ip(&parts[0], SOURCE)?, self.ip(&parts[2], SOURCE)?);
+                return Ok(sys::source(number, group, self.interface(&parts[1])?, source));
             }
             Kind::Group6 => {
                 let parts = self.parts(2, GROUP)?;
@@ -219,7 +220,8 @@ impl Value<'_, '_> {
             Kind::Index => self.index(self.value)?.to_ne_bytes().to_vec(),
             Kind::IndexNet | Kind::IndexNetSet => self.index(self.value)?.to_be_bytes().to_vec(),
             _ => self.bytes()?,
-        })
+        };
+        Ok((number, bytes))
     }
 }
 
@@ -264,7 +266,7 @@ pub fn set(py: Python<'_>, socket: &Socket, name: &str, value: &Bound<'_, PyAny>
     if !row.writable {
         return Err(PyValueError::new_err(format!("{name} can only be read")));
     }
-    let bytes = Value { row, value }.encode()?;
+    let (number, bytes) = Value { row, value }.encode(number)?;
     socket.call(py, &format!("setopt {name} of"), |socket| {
         if row.kind == Kind::Filter {
             return sys::attach_filter(socket, number, &bytes);

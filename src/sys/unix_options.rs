@@ -495,10 +495,35 @@ pub fn group(group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> Vec<u8> {
     [&group.octets()[..], &address.octets(), &index.to_ne_bytes()].concat()
 }
 
-/// Linux has the interface before the source, the BSDs after it.
-pub fn source(group: Ipv4Addr, interface: Ipv4Addr, source: Ipv4Addr) -> Vec<u8> {
-    let (second, third) = if SYSTEM == 0 { (interface, source) } else { (source, interface) };
-    [group.octets(), second.octets(), third.octets()].concat()
+/// An option of a source, by its number, and its value: an `ip_mreq_source`, which knows an interface by its address
+/// alone; by its index another option does, whose value is a `group_source_req`.
+pub fn source(number: i32, group: Ipv4Addr, (address, index): (Ipv4Addr, u32), source: Ipv4Addr) -> (i32, Vec<u8>) {
+    if index == 0 {
+        // Linux has the interface before the source, the BSDs after it.
+        let (second, third) = if SYSTEM == 0 { (address, source) } else { (source, address) };
+        return (number, [group.octets(), second.octets(), third.octets()].concat());
+    }
+    // These four are 43 to 47 on Linux and 82 to 85 on the BSDs.
+    let by_index = match number {
+        libc::IP_ADD_SOURCE_MEMBERSHIP => libc::MCAST_JOIN_SOURCE_GROUP,
+        libc::IP_DROP_SOURCE_MEMBERSHIP => libc::MCAST_LEAVE_SOURCE_GROUP,
+        libc::IP_BLOCK_SOURCE => libc::MCAST_BLOCK_SOURCE,
+        _ => libc::MCAST_UNBLOCK_SOURCE,
+    };
+    // Apple's structure is packed.
+    let gap = if cfg!(target_vendor = "apple") { 0 } else { align_of::<libc::sockaddr_storage>() - size_of::<u32>() };
+    let start = [&index.to_ne_bytes()[..], &[0; 8][..gap]].concat();
+    (by_index, [start, storage(group), storage(source)].concat())
+}
+
+/// A `sockaddr_in` in a `sockaddr_storage`. On the BSDs its first byte is its length, and looked at.
+fn storage(address: Ipv4Addr) -> Vec<u8> {
+    const INET: u8 = libc::AF_INET as u8;
+    let family = if SYSTEM == 0 { u16::from(INET).to_ne_bytes() } else { [size_of::<libc::sockaddr_in>() as u8, INET] };
+    let mut bytes = [family, [0; 2]].concat();
+    bytes.extend(address.octets());
+    bytes.resize(size_of::<libc::sockaddr_storage>(), 0);
+    bytes
 }
 
 /// The interface of outgoing multicasts: an `ip_mreqn` without a group.

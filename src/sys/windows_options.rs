@@ -193,8 +193,10 @@ pub fn group(group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> Vec<u8> {
     [group.octets(), if index == 0 { address.octets() } else { index.to_be_bytes() }].concat()
 }
 
-pub fn source(group: Ipv4Addr, interface: Ipv4Addr, source: Ipv4Addr) -> Vec<u8> {
-    [group.octets(), source.octets(), interface.octets()].concat()
+/// An option of a source, by its number, and its value: an `ip_mreq_source`, with the interface as in `group`.
+pub fn source(number: i32, of: Ipv4Addr, (address, index): (Ipv4Addr, u32), source: Ipv4Addr) -> (i32, Vec<u8>) {
+    let interface = if index == 0 { address.octets() } else { index.to_be_bytes() };
+    (number, [of.octets(), source.octets(), interface].concat())
 }
 
 /// The interface of outgoing multicasts.
