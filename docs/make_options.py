@@ -22,6 +22,9 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 | descriptor | an int: a new file descriptor, for the caller to close |
 | none | None: setting it does something |
 
+`ip_local_port_range` is the lowest port and, times 65,536, the highest. On Linux `tcp_linger2` is at most 120
+seconds, and 0 the system's choice.
+
 `r`: can be read; `w`: can be set. Some need rights, or a certain kind or state of socket: the error says so.
 
 | option | type | | systems |
