@@ -11,14 +11,19 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 |---|---|
 | bool, int, str | as in Python |
 | float | seconds; rounded up to what the system counts in |
+| float or none | seconds, or None for none at all (`tcp_linger2`: no FIN-WAIT-2; `so_connect_time`: not connected) |
 | linger | seconds as an int, or None for off |
 | bytes | the system's structure as it is; of a filter its instructions |
 | membership | (group, interface): the interface by name, index or (IPv4) address, or None for the system's choice |
-| source membership | (group, interface's address or None, source) |
+| source membership | (group, interface, source): the interface as above |
 | interface | by name, index or (`ip_multicast_if`) address |
 | credentials | (pid, uid, gid) |
 | ints, address | a list of ints; a `SockAddr` |
-| none | any value: setting it does something |
+| descriptor | an int: a new file descriptor, for the caller to close |
+| none | None: setting it does something |
+
+`ip_local_port_range` is the lowest port and, times 65,536, the highest. On Linux `tcp_linger2` is at most 120
+seconds, and 0 the system's choice.
 
 `r`: can be read; `w`: can be set. Some need rights, or a certain kind or state of socket: the error says so.
 

@@ -171,7 +171,11 @@ mod tests {
             all.push(Address::Unix(b"\0abstract\0name".as_slice().into()));
         }
         for address in all {
-            assert_eq!(Address::from_os(&address.to_os().unwrap()), Some(address));
+            let os = address.to_os().unwrap();
+            // SAFETY: as many bytes as it says, all of them set.
+            let bytes = unsafe { std::slice::from_raw_parts(os.as_ptr().cast(), os.len() as usize) };
+            assert_eq!(crate::sys::read_address(bytes).as_ref(), Some(&address));
+            assert_eq!(Address::from_os(&os), Some(address));
         }
     }
 }

@@ -28,6 +28,9 @@ pub enum Kind {
     /// Whole seconds there, a float here.
     Seconds,
     Millis,
+    Micros,
+    /// As `Seconds`, or None for none at all: a negative number there.
+    SecondsOrNone,
     /// The system's structure of seconds and microseconds, or its milliseconds.
     Time,
     /// Seconds, or None.
@@ -36,6 +39,8 @@ pub enum Kind {
     Text,
     /// A structure as it is.
     Bytes,
+    /// As `Bytes`, of which the system insists on so many.
+    Exactly(usize),
     /// A program of the socket filter: its instructions as they are.
     Filter,
     /// As `Filter`, when it is read.
@@ -45,7 +50,11 @@ pub enum Kind {
     Ints,
     /// A `SockAddr`.
     Address,
-    /// There is no value.
+    /// As `Address`, that of the peer: another call tells it.
+    Peer,
+    /// A new descriptor, which is the caller's.
+    Descriptor,
+    /// There is no value: None.
     Nothing,
     /// (group, interface) of IPv4.
     Group,
@@ -59,6 +68,8 @@ pub enum Kind {
     Index,
     /// As `Index`, in network byte order there.
     IndexNet,
+    /// As `IndexNet` when it is set, as `Index` when it is read.
+    IndexNetSet,
 }
 
 impl Kind {
@@ -67,17 +78,19 @@ impl Kind {
         match self {
             Kind::Bool => "bool",
             Kind::Int | Kind::Signed | Kind::Long => "int",
-            Kind::Seconds | Kind::Millis | Kind::Time => "float",
+            Kind::Seconds | Kind::Millis | Kind::Micros | Kind::Time => "float",
+            Kind::SecondsOrNone => "float or none",
             Kind::Linger => "linger",
             Kind::Text => "str",
-            Kind::Bytes | Kind::Filter | Kind::Program => "bytes",
+            Kind::Bytes | Kind::Exactly(_) | Kind::Filter | Kind::Program => "bytes",
             Kind::Credentials => "credentials",
             Kind::Ints => "ints",
-            Kind::Address => "address",
+            Kind::Address | Kind::Peer => "address",
+            Kind::Descriptor => "descriptor",
             Kind::Nothing => "none",
             Kind::Group | Kind::Group6 => "membership",
             Kind::Source => "source membership",
-            Kind::Interface | Kind::Index | Kind::IndexNet => "interface",
+            Kind::Interface | Kind::Index | Kind::IndexNet | Kind::IndexNetSet => "interface",
         }
     }
 }
@@ -115,21 +128,26 @@ const fn row(name: &'static str, level: Level, kind: Kind, mode: Mode, numbers: 
     Row { name, level, kind, readable: mode.0, writable: mode.1, numbers }
 }
 
-/// Sorted by name. The numbers: Linux, macOS, FreeBSD, Windows.
+/// Sorted by name; a name has several rows where it is not the same on all its systems. The numbers: Linux, macOS,
+/// FreeBSD, Windows.
 #[rustfmt::skip]
 pub static TABLE: &[Row] = &[
+    row("ip6t_so_original_dst", Level::Ipv6, Kind::Address, READ, [80, NO, NO, NO]),
     row("ip_add_membership", Level::Ip, Kind::Group, WRITE, [35, 12, 12, 12]),
     row("ip_add_source_membership", Level::Ip, Kind::Source, WRITE, [39, 70, 70, 15]),
     row("ip_bind_address_no_port", Level::Ip, Kind::Bool, BOTH, [24, NO, NO, NO]),
     row("ip_bindany", Level::Ip, Kind::Bool, BOTH, [NO, NO, 24, NO]),
+    row("ip_bindmulti", Level::Ip, Kind::Bool, BOTH, [NO, NO, 25, NO]),
     row("ip_block_source", Level::Ip, Kind::Source, WRITE, [38, 72, 72, 17]),
     row("ip_bound_if", Level::Ip, Kind::Index, BOTH, [NO, 25, NO, NO]),
+    row("ip_checksum", Level::Ip, Kind::Bool, BOTH, [23, NO, NO, NO]),
     row("ip_dontfrag", Level::Ip, Kind::Bool, BOTH, [NO, 28, 67, NO]),
     row("ip_dontfragment", Level::Ip, Kind::Bool, BOTH, [NO, NO, NO, 14]),
     row("ip_drop_membership", Level::Ip, Kind::Group, WRITE, [36, 13, 13, 13]),
     row("ip_drop_source_membership", Level::Ip, Kind::Source, WRITE, [40, 71, 71, 16]),
     row("ip_freebind", Level::Ip, Kind::Bool, BOTH, [15, NO, NO, NO]),
     row("ip_hdrincl", Level::Ip, Kind::Bool, BOTH, [3, 2, 2, 2]),
+    row("ip_local_port_range", Level::Ip, Kind::Int, BOTH, [51, NO, NO, NO]),
     row("ip_minttl", Level::Ip, Kind::Int, BOTH, [21, NO, 66, NO]),
     row("ip_mtu", Level::Ip, Kind::Signed, READ, [14, NO, NO, 73]),
     row("ip_mtu_discover", Level::Ip, Kind::Int, BOTH, [10, NO, NO, 71]),
@@ -139,10 +157,13 @@ pub static TABLE: &[Row] = &[
     row("ip_multicast_ttl", Level::Ip, Kind::Signed, BOTH, [33, 10, 10, 10]),
     row("ip_nodefrag", Level::Ip, Kind::Bool, BOTH, [22, NO, NO, NO]),
     row("ip_options", Level::Ip, Kind::Bytes, BOTH, [4, 1, 1, 1]),
+    row("ip_original_arrival_if", Level::Ip, Kind::Bool, BOTH, [NO, NO, NO, 47]),
     row("ip_passsec", Level::Ip, Kind::Bool, BOTH, [18, NO, NO, NO]),
     row("ip_pktinfo", Level::Ip, Kind::Bool, BOTH, [8, 26, NO, 19]),
+    row("ip_protocol", Level::Ip, Kind::Int, READ, [52, NO, NO, NO]),
     row("ip_receive_broadcast", Level::Ip, Kind::Bool, BOTH, [NO, NO, NO, 22]),
     row("ip_recvdstaddr", Level::Ip, Kind::Bool, BOTH, [NO, 7, 7, 25]),
+    row("ip_recvecn", Level::Ip, Kind::Bool, BOTH, [NO, NO, NO, 50]),
     row("ip_recverr", Level::Ip, Kind::Bool, BOTH, [11, NO, NO, 75]),
     row("ip_recverr_rfc4884", Level::Ip, Kind::Bool, BOTH, [26, NO, NO, NO]),
     row("ip_recvfragsize", Level::Ip, Kind::Bool, BOTH, [25, NO, NO, NO]),
@@ -153,11 +174,14 @@ pub static TABLE: &[Row] = &[
     row("ip_recvttl", Level::Ip, Kind::Bool, BOTH, [12, 24, 65, 21]),
     row("ip_retopts", Level::Ip, Kind::Bool, BOTH, [7, 8, 8, NO]),
     row("ip_router_alert", Level::Ip, Kind::Bool, WRITE, [5, NO, NO, NO]),
+    row("ip_rss_listen_bucket", Level::Ip, Kind::Int, WRITE, [NO, NO, 26, NO]),
     row("ip_tos", Level::Ip, Kind::Int, BOTH, [1, 3, 3, 3]),
     row("ip_transparent", Level::Ip, Kind::Bool, BOTH, [19, NO, NO, NO]),
     row("ip_ttl", Level::Ip, Kind::Signed, BOTH, [2, 4, 4, 4]),
     row("ip_unblock_source", Level::Ip, Kind::Source, WRITE, [37, 73, 73, 18]),
-    row("ip_unicast_if", Level::Ip, Kind::IndexNet, BOTH, [50, NO, NO, 31]),
+    row("ip_unicast_if", Level::Ip, Kind::IndexNet, BOTH, [50, NO, NO, NO]),
+    row("ip_unicast_if", Level::Ip, Kind::IndexNetSet, BOTH, [NO, NO, NO, 31]),
+    row("ip_user_mtu", Level::Ip, Kind::Int, BOTH, [NO, NO, NO, 76]),
     row("ipv6_add_membership", Level::Ipv6, Kind::Group6, WRITE, [20, 12, 12, 12]),
     row("ipv6_addr_preferences", Level::Ipv6, Kind::Signed, BOTH, [72, NO, NO, NO]),
     row("ipv6_autoflowlabel", Level::Ipv6, Kind::Bool, BOTH, [70, NO, NO, NO]),
@@ -180,13 +204,17 @@ pub static TABLE: &[Row] = &[
     row("ipv6_multicast_hops", Level::Ipv6, Kind::Signed, BOTH, [18, 10, 10, 10]),
     row("ipv6_multicast_if", Level::Ipv6, Kind::Index, BOTH, [17, 9, 9, 9]),
     row("ipv6_multicast_loop", Level::Ipv6, Kind::Bool, BOTH, [19, 11, 11, 11]),
+    row("ipv6_protection_level", Level::Ipv6, Kind::Int, BOTH, [NO, NO, NO, 23]),
+    row("ipv6_recvdstaddr", Level::Ipv6, Kind::Bool, BOTH, [NO, NO, NO, 25]),
     row("ipv6_recvdstopts", Level::Ipv6, Kind::Bool, BOTH, [58, NO, NO, NO]),
+    row("ipv6_recvecn", Level::Ipv6, Kind::Bool, BOTH, [NO, NO, NO, 50]),
     row("ipv6_recverr", Level::Ipv6, Kind::Bool, BOTH, [25, NO, NO, 75]),
     row("ipv6_recverr_rfc4884", Level::Ipv6, Kind::Bool, BOTH, [31, NO, NO, NO]),
     row("ipv6_recvfragsize", Level::Ipv6, Kind::Bool, BOTH, [77, NO, NO, NO]),
     row("ipv6_recvhoplimit", Level::Ipv6, Kind::Bool, BOTH, [51, 37, 37, 21]),
     row("ipv6_recvhopopts", Level::Ipv6, Kind::Bool, BOTH, [53, NO, NO, NO]),
-    row("ipv6_recvorigdstaddr", Level::Ipv6, Kind::Bool, BOTH, [74, NO, NO, NO]),
+    row("ipv6_recvif", Level::Ipv6, Kind::Bool, BOTH, [NO, NO, NO, 24]),
+    row("ipv6_recvorigdstaddr", Level::Ipv6, Kind::Bool, BOTH, [74, NO, 72, NO]),
     row("ipv6_recvpathmtu", Level::Ipv6, Kind::Bool, BOTH, [60, NO, NO, NO]),
     row("ipv6_recvpktinfo", Level::Ipv6, Kind::Bool, BOTH, [49, 61, 36, 19]),
     row("ipv6_recvrthdr", Level::Ipv6, Kind::Bool, BOTH, [56, NO, NO, 38]),
@@ -196,7 +224,9 @@ pub static TABLE: &[Row] = &[
     row("ipv6_tclass", Level::Ipv6, Kind::Signed, BOTH, [67, 36, 61, 39]),
     row("ipv6_transparent", Level::Ipv6, Kind::Bool, BOTH, [75, NO, NO, NO]),
     row("ipv6_unicast_hops", Level::Ipv6, Kind::Signed, BOTH, [16, 4, 4, 4]),
-    row("ipv6_unicast_if", Level::Ipv6, Kind::IndexNet, BOTH, [76, NO, NO, 31]),
+    row("ipv6_unicast_if", Level::Ipv6, Kind::IndexNet, BOTH, [76, NO, NO, NO]),
+    row("ipv6_unicast_if", Level::Ipv6, Kind::Index, BOTH, [NO, NO, NO, 31]),
+    row("ipv6_user_mtu", Level::Ipv6, Kind::Int, BOTH, [NO, NO, NO, 76]),
     row("ipv6_v6only", Level::Ipv6, Kind::Bool, BOTH, [26, 27, 27, 27]),
     row("so_acceptconn", Level::Socket, Kind::Bool, READ, [30, 2, 2, 2]),
     row("so_attach_bpf", Level::Socket, Kind::Int, WRITE, [50, NO, NO, NO]),
@@ -210,11 +240,13 @@ pub static TABLE: &[Row] = &[
     row("so_broadcast", Level::Socket, Kind::Bool, BOTH, [6, 32, 32, 32]),
     row("so_bsdcompat", Level::Socket, Kind::Bool, BOTH, [14, NO, NO, NO]),
     row("so_bsp_state", Level::Socket, Kind::Bytes, READ, [NO, NO, NO, 0x1009]),
-    row("so_busy_poll", Level::Socket, Kind::Int, BOTH, [46, NO, NO, NO]),
+    row("so_buf_lock", Level::Socket, Kind::Int, BOTH, [72, NO, NO, NO]),
+    row("so_busy_poll", Level::Socket, Kind::Micros, BOTH, [46, NO, NO, NO]),
     row("so_busy_poll_budget", Level::Socket, Kind::Int, WRITE, [70, NO, NO, NO]),
     row("so_cnx_advice", Level::Socket, Kind::Int, WRITE, [53, NO, NO, NO]),
+    row("so_compartment_id", Level::Socket, Kind::Int, BOTH, [NO, NO, NO, 0x3004]),
     row("so_conditional_accept", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3002]),
-    row("so_connect_time", Level::Socket, Kind::Signed, READ, [NO, NO, NO, 0x700c]),
+    row("so_connect_time", Level::Socket, Kind::SecondsOrNone, READ, [NO, NO, NO, 0x700c]),
     row("so_cookie", Level::Socket, Kind::Long, READ, [57, NO, NO, NO]),
     row("so_debug", Level::Socket, Kind::Bool, BOTH, [1, 1, 1, 1]),
     row("so_detach_bpf", Level::Socket, Kind::Nothing, WRITE, [27, NO, NO, NO]),
@@ -223,7 +255,7 @@ pub static TABLE: &[Row] = &[
     row("so_domain", Level::Socket, Kind::Int, READ, [39, NO, 0x1019, NO]),
     row("so_dontlinger", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, -129]),
     row("so_dontroute", Level::Socket, Kind::Bool, BOTH, [5, 16, 16, 16]),
-    row("so_dontrunc", Level::Socket, Kind::Bool, BOTH, [NO, 0x2000, NO, NO]),
+    row("so_donttrunc", Level::Socket, Kind::Bool, BOTH, [NO, 0x2000, NO, NO]),
     row("so_error", Level::Socket, Kind::Int, READ, [4, 0x1007, 0x1007, 0x1007]),
     row("so_exclusiveaddruse", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, -5]),
     row("so_get_filter", Level::Socket, Kind::Program, READ, [26, NO, NO, NO]),
@@ -248,16 +280,20 @@ pub static TABLE: &[Row] = &[
     row("so_noaddrerr", Level::Socket, Kind::Bool, BOTH, [NO, 0x1023, NO, NO]),
     row("so_nofcs", Level::Socket, Kind::Bool, BOTH, [43, NO, NO, NO]),
     row("so_nosigpipe", Level::Socket, Kind::Bool, BOTH, [NO, 0x1022, 0x800, NO]),
+    row("so_notifyconflict", Level::Socket, Kind::Bool, BOTH, [NO, 0x1026, NO, NO]),
     row("so_nread", Level::Socket, Kind::Int, READ, [NO, 0x1020, NO, NO]),
     row("so_nwrite", Level::Socket, Kind::Int, READ, [NO, 0x1024, NO, NO]),
     row("so_oobinline", Level::Socket, Kind::Bool, BOTH, [10, 256, 256, 256]),
+    row("so_original_dst", Level::Ip, Kind::Address, READ, [80, NO, NO, NO]),
     row("so_passcred", Level::Socket, Kind::Bool, BOTH, [16, NO, NO, NO]),
+    row("so_passpidfd", Level::Socket, Kind::Bool, BOTH, [76, NO, NO, NO]),
     row("so_passsec", Level::Socket, Kind::Bool, BOTH, [34, NO, NO, NO]),
     row("so_pause_accept", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3003]),
     row("so_peek_off", Level::Socket, Kind::Signed, BOTH, [42, NO, NO, NO]),
     row("so_peercred", Level::Socket, Kind::Credentials, READ, [17, NO, NO, NO]),
     row("so_peergroups", Level::Socket, Kind::Ints, READ, [59, NO, NO, NO]),
-    row("so_peername", Level::Socket, Kind::Address, READ, [28, NO, NO, NO]),
+    row("so_peername", Level::Socket, Kind::Peer, READ, [28, NO, NO, NO]),
+    row("so_peerpidfd", Level::Socket, Kind::Descriptor, READ, [77, NO, NO, NO]),
     row("so_peersec", Level::Socket, Kind::Bytes, READ, [31, NO, NO, NO]),
     row("so_port_scalability", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3006]),
     row("so_prefer_busy_poll", Level::Socket, Kind::Bool, BOTH, [69, NO, NO, NO]),
@@ -269,7 +305,9 @@ pub static TABLE: &[Row] = &[
     row("so_rcvbuf", Level::Socket, Kind::Int, BOTH, [8, 0x1002, 0x1002, 0x1002]),
     row("so_rcvbufforce", Level::Socket, Kind::Int, WRITE, [33, NO, NO, NO]),
     row("so_rcvlowat", Level::Socket, Kind::Int, BOTH, [18, 0x1004, 0x1004, 0x1004]),
+    row("so_rcvmark", Level::Socket, Kind::Bool, BOTH, [75, NO, NO, NO]),
     row("so_rcvtimeo", Level::Socket, Kind::Time, BOTH, [20, 0x1006, 0x1006, 0x1006]),
+    row("so_reserve_mem", Level::Socket, Kind::Int, BOTH, [73, NO, NO, NO]),
     row("so_reuse_multicastport", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3008]),
     row("so_reuse_unicastport", Level::Socket, Kind::Bool, BOTH, [NO, NO, NO, 0x3007]),
     row("so_reuseaddr", Level::Socket, Kind::Bool, BOTH, [2, 4, 4, 4]),
@@ -281,12 +319,14 @@ pub static TABLE: &[Row] = &[
     row("so_setfib", Level::Socket, Kind::Int, WRITE, [NO, NO, 0x1014, NO]),
     row("so_sndbuf", Level::Socket, Kind::Int, BOTH, [7, 0x1001, 0x1001, 0x1001]),
     row("so_sndbufforce", Level::Socket, Kind::Int, WRITE, [32, NO, NO, NO]),
-    row("so_sndlowat", Level::Socket, Kind::Int, BOTH, [19, 0x1003, 0x1003, 0x1003]),
+    row("so_sndlowat", Level::Socket, Kind::Int, READ, [19, NO, NO, NO]),
+    row("so_sndlowat", Level::Socket, Kind::Int, BOTH, [NO, 0x1003, 0x1003, 0x1003]),
     row("so_sndtimeo", Level::Socket, Kind::Time, BOTH, [21, 0x1005, 0x1005, 0x1005]),
     row("so_timestamp", Level::Socket, Kind::Bool, BOTH, [29, 1024, 1024, NO]),
     row("so_timestamp_monotonic", Level::Socket, Kind::Bool, BOTH, [NO, 0x800, NO, NO]),
     row("so_timestamping", Level::Socket, Kind::Int, BOTH, [37, NO, NO, NO]),
     row("so_timestampns", Level::Socket, Kind::Bool, BOTH, [35, NO, NO, NO]),
+    row("so_ts_clock", Level::Socket, Kind::Int, BOTH, [NO, NO, 0x1017, NO]),
     row("so_txrehash", Level::Socket, Kind::Signed, BOTH, [74, NO, NO, NO]),
     row("so_txtime", Level::Socket, Kind::Bytes, BOTH, [61, NO, NO, NO]),
     row("so_type", Level::Socket, Kind::Int, READ, [3, 0x1008, 0x1008, 0x1008]),
@@ -294,16 +334,21 @@ pub static TABLE: &[Row] = &[
     row("so_update_connect_context", Level::Socket, Kind::Nothing, WRITE, [NO, NO, NO, 0x7010]),
     row("so_useloopback", Level::Socket, Kind::Bool, BOTH, [NO, 64, 64, 64]),
     row("so_user_cookie", Level::Socket, Kind::Int, WRITE, [NO, NO, 0x1015, NO]),
+    row("so_wantmore", Level::Socket, Kind::Bool, BOTH, [NO, 0x4000, NO, NO]),
+    row("so_wantoobflag", Level::Socket, Kind::Bool, BOTH, [NO, 0x8000, NO, NO]),
     row("so_wifi_status", Level::Socket, Kind::Bool, BOTH, [41, NO, NO, NO]),
     row("so_zerocopy", Level::Socket, Kind::Bool, BOTH, [60, NO, NO, NO]),
     row("tcp_atmark", Level::Tcp, Kind::Int, READ, [NO, NO, NO, 8]),
     row("tcp_bsdurgent", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 0x7000]),
     row("tcp_cc_info", Level::Tcp, Kind::Bytes, READ, [26, NO, NO, NO]),
     row("tcp_congestion", Level::Tcp, Kind::Text, BOTH, [13, NO, 64, NO]),
+    row("tcp_congestion_algorithm", Level::Tcp, Kind::Int, BOTH, [NO, NO, NO, 12]),
     row("tcp_connection_info", Level::Tcp, Kind::Bytes, READ, [NO, 0x106, NO, NO]),
     row("tcp_connectiontimeout", Level::Tcp, Kind::Seconds, BOTH, [NO, 32, NO, NO]),
     row("tcp_cork", Level::Tcp, Kind::Bool, BOTH, [3, NO, NO, NO]),
     row("tcp_defer_accept", Level::Tcp, Kind::Seconds, BOTH, [9, NO, NO, NO]),
+    row("tcp_delack", Level::Tcp, Kind::Int, BOTH, [NO, NO, 72, NO]),
+    row("tcp_delack_max_us", Level::Tcp, Kind::Micros, BOTH, [46, NO, NO, NO]),
     row("tcp_delay_fin_ack", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 13]),
     row("tcp_expedited_1122", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 2]),
     row("tcp_fail_connect_on_icmp_error", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 18]),
@@ -311,17 +356,21 @@ pub static TABLE: &[Row] = &[
     row("tcp_fastopen_connect", Level::Tcp, Kind::Bool, BOTH, [30, NO, NO, NO]),
     row("tcp_fastopen_key", Level::Tcp, Kind::Bytes, BOTH, [33, NO, NO, NO]),
     row("tcp_fastopen_no_cookie", Level::Tcp, Kind::Bool, BOTH, [34, NO, NO, NO]),
+    row("tcp_icmp_error_info", Level::Tcp, Kind::Bytes, READ, [NO, NO, NO, 19]),
     row("tcp_info", Level::Tcp, Kind::Bytes, READ, [11, NO, 32, NO]),
     row("tcp_inq", Level::Tcp, Kind::Bool, BOTH, [36, NO, NO, NO]),
+    row("tcp_is_mptcp", Level::Tcp, Kind::Bool, READ, [43, NO, NO, NO]),
     row("tcp_keepcnt", Level::Tcp, Kind::Int, BOTH, [6, 0x102, 1024, 16]),
     row("tcp_keepidle", Level::Tcp, Kind::Seconds, BOTH, [4, 16, 256, 3]),
     row("tcp_keepinit", Level::Tcp, Kind::Seconds, BOTH, [NO, NO, 128, NO]),
     row("tcp_keepintvl", Level::Tcp, Kind::Seconds, BOTH, [5, 0x101, 512, 17]),
-    row("tcp_linger2", Level::Tcp, Kind::Seconds, BOTH, [8, NO, NO, NO]),
+    row("tcp_linger2", Level::Tcp, Kind::SecondsOrNone, BOTH, [8, NO, NO, NO]),
     row("tcp_maxrt", Level::Tcp, Kind::Seconds, BOTH, [NO, NO, NO, 5]),
     row("tcp_maxrtms", Level::Tcp, Kind::Millis, BOTH, [NO, NO, NO, 14]),
     row("tcp_maxseg", Level::Tcp, Kind::Signed, BOTH, [2, 2, 2, 4]),
-    row("tcp_md5sig", Level::Tcp, Kind::Bytes, WRITE, [14, NO, 16, NO]),
+    row("tcp_maxunacktime", Level::Tcp, Kind::Seconds, BOTH, [NO, NO, 68, NO]),
+    row("tcp_md5sig", Level::Tcp, Kind::Bytes, WRITE, [14, NO, NO, NO]),
+    row("tcp_md5sig", Level::Tcp, Kind::Bool, BOTH, [NO, NO, 16, NO]),
     row("tcp_md5sig_ext", Level::Tcp, Kind::Bytes, WRITE, [32, NO, NO, NO]),
     row("tcp_nodelay", Level::Tcp, Kind::Bool, BOTH, [1, 1, 1, 1]),
     row("tcp_noopt", Level::Tcp, Kind::Bool, BOTH, [NO, 8, 8, NO]),
@@ -330,10 +379,14 @@ pub static TABLE: &[Row] = &[
     row("tcp_notsent_lowat", Level::Tcp, Kind::Int, BOTH, [25, 0x201, NO, NO]),
     row("tcp_queue_seq", Level::Tcp, Kind::Int, BOTH, [21, NO, NO, NO]),
     row("tcp_quickack", Level::Tcp, Kind::Bool, BOTH, [12, NO, NO, NO]),
+    row("tcp_remote_udp_encaps_port", Level::Tcp, Kind::Int, BOTH, [NO, NO, 71, NO]),
     row("tcp_repair", Level::Tcp, Kind::Signed, BOTH, [19, NO, NO, NO]),
     row("tcp_repair_options", Level::Tcp, Kind::Bytes, WRITE, [22, NO, NO, NO]),
     row("tcp_repair_queue", Level::Tcp, Kind::Signed, BOTH, [20, NO, NO, NO]),
-    row("tcp_repair_window", Level::Tcp, Kind::Bytes, BOTH, [29, NO, NO, NO]),
+    row("tcp_repair_window", Level::Tcp, Kind::Exactly(20), BOTH, [29, NO, NO, NO]),
+    row("tcp_reusport_lb_numa", Level::Tcp, Kind::Signed, WRITE, [NO, NO, 1026, NO]),
+    row("tcp_rto_max_ms", Level::Tcp, Kind::Millis, BOTH, [44, NO, NO, NO]),
+    row("tcp_rto_min_us", Level::Tcp, Kind::Micros, BOTH, [45, NO, NO, NO]),
     row("tcp_save_syn", Level::Tcp, Kind::Bool, BOTH, [27, NO, NO, NO]),
     row("tcp_saved_syn", Level::Tcp, Kind::Bytes, READ, [28, NO, NO, NO]),
     row("tcp_stdurg", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 6]),
@@ -342,7 +395,7 @@ pub static TABLE: &[Row] = &[
     row("tcp_thin_linear_timeouts", Level::Tcp, Kind::Bool, BOTH, [16, NO, NO, NO]),
     row("tcp_timestamp", Level::Tcp, Kind::Int, BOTH, [24, NO, NO, NO]),
     row("tcp_timestamps", Level::Tcp, Kind::Bool, BOTH, [NO, NO, NO, 10]),
-    row("tcp_tx_delay", Level::Tcp, Kind::Int, BOTH, [37, NO, NO, NO]),
+    row("tcp_tx_delay", Level::Tcp, Kind::Micros, BOTH, [37, NO, NO, NO]),
     row("tcp_ulp", Level::Tcp, Kind::Text, BOTH, [31, NO, NO, NO]),
     row("tcp_user_timeout", Level::Tcp, Kind::Millis, BOTH, [18, NO, NO, NO]),
     row("tcp_window_clamp", Level::Tcp, Kind::Int, BOTH, [10, NO, NO, NO]),
@@ -358,9 +411,10 @@ pub static TABLE: &[Row] = &[
     row("udp_send_msg_size", Level::Udp, Kind::Int, BOTH, [NO, NO, NO, 2]),
 ];
 
-/// What some system has by that name.
-pub fn find(name: &str) -> Option<&'static Row> {
-    TABLE.binary_search_by(|row| row.name.cmp(name)).ok().map(|at| &TABLE[at])
+/// What this system has by that name, and its number.
+pub fn find(name: &str) -> Option<(&'static Row, i32)> {
+    let rows = &TABLE[TABLE.partition_point(|row| row.name < name)..];
+    rows.iter().take_while(|row| row.name == name).find_map(|row| Some((row, row.number()?)))
 }
 
 /// What this system has.
@@ -373,14 +427,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_sorted_and_each_is_there_once() {
-        assert!(TABLE.windows(2).all(|pair| pair[0].name < pair[1].name));
+    fn names_are_sorted_and_each_is_there_once_for_a_system() {
+        for pair in TABLE.windows(2) {
+            let both = pair[0].numbers.iter().zip(pair[1].numbers).any(|(&one, other)| one != NO && other != NO);
+            assert!(pair[0].name < pair[1].name || pair[0].name == pair[1].name && !both, "{}", pair[1].name);
+        }
     }
 
     #[test]
     fn numbers_are_those_of_the_systems_headers() {
         for &(name, number) in crate::sys::HEADERS {
-            assert_eq!(find(name).and_then(Row::number), Some(number), "{name}");
+            assert_eq!(find(name).map(|(_, number)| number), Some(number), "{name}");
         }
     }
 
@@ -396,7 +453,8 @@ mod tests {
                 Level::Ipv6 => "ipv6_",
                 Level::Udp => "udp_",
             };
-            assert!(row.name.starts_with(prefix), "{}", row.name);
+            let netfilter = matches!(row.name, "so_original_dst" | "ip6t_so_original_dst");
+            assert!(netfilter || row.name.starts_with(prefix), "{}", row.name);
         }
     }
 }

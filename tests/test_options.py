@@ -1,18 +1,24 @@
 """setopt and getopt, by the names of the OS."""
 
 import contextlib
+import errno
+import gzip
 import os
+import platform
+import re
 import socket
 import struct
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import sock
 from support import run
 
-LINUX = sys.platform == 'linux'
+#: The kernel's version; () elsewhere.
+LINUX = tuple(int(part) for part in re.findall(r'\d+', platform.release())[:2]) if sys.platform == 'linux' else ()
 
 #: Which socket an option is tried on, where its name alone does not say so.
 SOCKETS = {
@@ -20,146 +26,204 @@ SOCKETS = {
     'so_passsec': 'unix',
     'so_peercred': 'unix',
     'so_peergroups': 'unix',
+    'so_original_dst': 'connected',
+    'so_passpidfd': 'unix',
     'so_peername': 'connected',
+    'so_peerpidfd': 'unix',
+    'ip6t_so_original_dst': 'connected6',
     'ip_mtu': 'connected udp',
     'ip_hdrincl': 'raw',
     'ip_nodefrag': 'raw',
+    'ip_protocol': 'raw',
     'ip_router_alert': 'raw',
     'ipv6_mtu': 'connected udp6',
     'ipv6_checksum': 'raw6',
     'ipv6_hdrincl': 'raw6',
     'ipv6_router_alert': 'raw6',
+    'so_attach_filter': 'udp',  # on TCP it takes rights
+    'so_detach_bpf': 'udp',
+    'so_detach_filter': 'udp',
     'so_no_check': 'udp',
     'tcp_cc_info': 'connected',
     'tcp_info': 'connected',
+    'tcp_repair_options': 'connected',
+    'tcp_repair_window': 'connected',
+    'tcp_ulp': 'connected',
 }
 
-#: The value to set; without one: the opposite of a bool, one more than an int, 12 seconds.
+GROUP = ('239.1.2.5', '127.0.0.1')
+GROUP6 = ('ff01::125', 1)
+SOURCE = ('239.1.2.5', '127.0.0.1', '127.0.0.1')
+RETURN_0 = struct.pack('=HBBI', 6, 0, 0, 0)
+#: Address, flags, length of its prefix, length of the key, interface, key.
+MD5SIG = struct.pack('=HH4s120xBBHi80s', socket.AF_INET, 0, b'\x7f\0\0\1', 0, 0, 3, 0, b'key')
+MD5SIG_EXT = struct.pack('=HH4s120xBBHi80s', socket.AF_INET, 0, b'\x7f\0\0\1', 1, 32, 3, 0, b'key')
+
+#: The value to set; without one: the opposite of a bool, one more than an int, what was read of a str or bytes.
 VALUES = {
-    'so_linger': 3,
-    'so_attach_filter': struct.pack('=HBBI', 6, 0, 0, 0xFFFFFFFF),
-    'so_attach_reuseport_cbpf': struct.pack('=HBBI', 6, 0, 0, 0),
+    'so_attach_filter': RETURN_0,
+    'so_attach_reuseport_cbpf': RETURN_0,
     'so_bindtodevice': 'lo',
     'so_bindtoifindex': 1,
-    'so_detach_filter': None,
-    'so_detach_bpf': None,
-    'so_detach_reuseport_bpf': None,
+    'so_incoming_cpu': 0,
+    'so_linger': 3,
     'so_max_pacing_rate': 1 << 20,
     'so_rcvlowat': 7,
-    'so_incoming_cpu': 0,
-    'so_txrehash': 0,
+    'so_reserve_mem': 1 << 20,
     'so_timestamping': 1 << 4,
+    'so_txrehash': 0,
     'so_txtime': struct.pack('=iI', 1, 0),
-    'so_priority': 3,
-    'ip_add_membership': ('239.1.2.3', '127.0.0.1'),
-    'ip_add_source_membership': ('239.1.2.4', '127.0.0.1', '127.0.0.1'),
-    'ip_multicast_if': '127.0.0.1',
+    'ip_local_port_range': 50000 << 16 | 40000,
     'ip_mtu_discover': 2,
+    'ip_multicast_if': '127.0.0.1',
     'ip_options': b'\x01' * 4,
     'ip_tos': 0x10,
     'ip_unicast_if': 1,
-    'ipv6_add_membership': ('ff01::123', 1),
-    'ipv6_addr_preferences': 1,
+    'ipv6_addr_preferences': 0x401,
     'ipv6_checksum': 2,
-    'ipv6_join_group': ('ff01::124', 'lo'),
+    'ipv6_join_group': ('ff01::124', 'lo' if LINUX else 1),
     'ipv6_mtu': 1300,
     'ipv6_mtu_discover': 2,
     'ipv6_multicast_if': 1,
     'ipv6_router_alert': 5,
     'ipv6_unicast_if': 1,
-    'tcp_congestion': 'reno',
+    'tcp_congestion': 'reno' if LINUX else 'newreno',
+    'tcp_defer_accept': 15.0,  # a sum of retransmissions: 1 + 2 + 4 + 8
+    'tcp_delack_max_us': 0.1,
     'tcp_fastopen_key': bytes(range(16)),
-    'tcp_maxseg': 1000,
+    'tcp_maxseg': 500,
+    'tcp_md5sig': MD5SIG,
+    'tcp_md5sig_ext': MD5SIG_EXT,
+    'tcp_repair_options': struct.pack('=II', 2, 1000),  # the segment size
+    'tcp_rto_max_ms': 60.0,
+    'tcp_rto_min_us': 0.1,
     'tcp_syncnt': 3,
+    'tcp_timestamp': 1 << 20,
+    'tcp_ulp': 'tls',
     'tcp_user_timeout': 12.5,
+    'tcp_window_clamp': 4096,
+    'udp_encap': 3,  # L2TP
     'udp_segment': 1200,
 }
 
-#: What is not read back as it was set, and why.
+#: What is set before.
+BEFORE = {
+    'so_attach_reuseport_cbpf': [('so_reuseport', True)],
+    'so_detach_bpf': [('so_attach_filter', RETURN_0)],
+    'so_detach_filter': [('so_attach_filter', RETURN_0)],
+    'so_detach_reuseport_bpf': [('so_reuseport', True), ('so_attach_reuseport_cbpf', RETURN_0)],
+    'ip_block_source': [('ip_add_membership', GROUP)],
+    'ip_drop_membership': [('ip_add_membership', GROUP)],
+    'ip_drop_source_membership': [('ip_add_source_membership', SOURCE)],
+    'ip_unblock_source': [('ip_add_membership', GROUP), ('ip_block_source', SOURCE)],
+    'ipv6_drop_membership': [('ipv6_add_membership', GROUP6)],
+    'ipv6_leave_group': [('ipv6_join_group', GROUP6)],
+    'tcp_queue_seq': [('tcp_repair', 1), ('tcp_repair_queue', 1)],
+    'tcp_repair_options': [('tcp_repair', 1)],
+    'tcp_repair_queue': [('tcp_repair', 1)],
+    'tcp_repair_window': [('tcp_repair', 1)],
+    'tcp_timestamp': [('tcp_repair', 1)],
+}
+
+#: Of Linux, what is not read back as it was set, and why.
 OTHERWISE = {
-    'so_rcvbuf': lambda value, got: value <= got <= 4 * value,  # the kernel doubles it
-    'so_sndbuf': lambda value, got: value <= got <= 4 * value,
+    'so_rcvbuf': lambda value, got: got == 2 * value,  # half of it is for the kernel's own use
+    'so_sndbuf': lambda value, got: got == 2 * value,
     'so_bsdcompat': lambda value, got: got is False,  # obsolete, and ignored
-    'so_timestamping': lambda value, got: got & value,
-    'so_bindtoifindex': lambda value, got: got == value,
-    'tcp_defer_accept': lambda value, got: got >= value,  # in steps of retransmissions
-    'tcp_quickack': lambda value, got: True,  # of the next segments only
-    'tcp_maxseg': lambda value, got: True,  # takes effect when it connects
     'tcp_thin_dupack': lambda value, got: got is False,  # ignored since Linux 4.14
-    'tcp_window_clamp': lambda value, got: got >= value,
-    'ip_multicast_if': lambda value, got: got in (value, '0.0.0.0'),
-    'ip_options': lambda value, got: True,
-    'ipv6_addr_preferences': lambda value, got: got & value,
-    'ipv6_mtu': lambda value, got: got >= value,  # that of the path
-    'tcp_linger2': lambda value, got: got > 0,
+    'tcp_timestamp': lambda value, got: value <= got < value + 60_000,  # a clock of milliseconds
+    'ipv6_mtu': lambda value, got: got == 65536,  # that of the path
+}
+if LINUX and LINUX < (5, 19):
+    OTHERWISE['tcp_maxseg'] = lambda value, got: got == 536  # until it connects
+
+#: Of Linux, what is refused, as the stdlib names the error's number, and why.
+REFUSED = {
+    'so_attach_bpf': 'EINVAL',  # descriptor 1 is no program
+    'so_attach_reuseport_ebpf': 'EINVAL',
+    'so_peersec': 'ENOPROTOOPT',  # nobody is connected who could have a label
+    'ipv6_join_anycast': 'EINVAL',  # a group is no anycast address
+    'ipv6_leave_anycast': 'ENOENT',  # not joined
 }
 
-#: What the system may refuse to tell, or to set, on a plain socket, or without rights; by the error's name.
-MAY_REFUSE = {
-    'so_attach_bpf': {'invalid_argument', 'access_denied'},  # no such program
-    'so_attach_reuseport_cbpf': {'invalid_argument'},  # not in a group
-    'so_attach_reuseport_ebpf': {'invalid_argument', 'access_denied'},
-    'so_bindtodevice': {'access_denied'},
-    'so_busy_poll': {'access_denied'},
-    'so_busy_poll_budget': {'access_denied', 'invalid_argument'},
-    'so_cnx_advice': {'invalid_argument'},
-    'so_debug': {'access_denied'},
-    'so_detach_bpf': {'other'},  # none is attached
-    'so_detach_filter': {'other'},
-    'so_detach_reuseport_bpf': {'other', 'invalid_argument'},
-    'so_mark': {'access_denied'},
-    'so_peergroups': {'other', 'not_supported'},
-    'so_peersec': {'not_supported', 'invalid_argument'},  # without a security module
-    'so_prefer_busy_poll': {'access_denied'},
-    'so_rcvbufforce': {'access_denied'},
-    'so_sndbufforce': {'access_denied'},
-    'so_sndlowat': {'not_supported'},  # read only, in effect
-    'so_txtime': {'access_denied', 'invalid_argument'},
-    'so_txrehash': {'invalid_argument'},
-    'ip_transparent': {'access_denied'},
-    'ip_block_source': {'address_not_available', 'invalid_argument'},  # not a member
-    'ip_unblock_source': {'address_not_available', 'invalid_argument'},
-    'ip_drop_membership': {'address_not_available'},
-    'ip_drop_source_membership': {'address_not_available', 'invalid_argument'},
-    'ip_router_alert': {'invalid_argument'},
-    'ipv6_drop_membership': {'address_not_available'},
-    'ipv6_leave_group': {'address_not_available'},
-    'ipv6_leave_anycast': {'not_supported', 'address_not_available', 'other'},
-    'ipv6_join_anycast': {'invalid_argument', 'access_denied', 'not_supported', 'address_not_available', 'other'},
-    'ipv6_addr_preferences': {'invalid_argument'},
-    'ipv6_hdrincl': {'not_supported'},
-    'ipv6_router_alert': {'not_supported'},  # but for protocol 255
-    'ipv6_transparent': {'access_denied'},
-    'tcp_congestion': {'other'},  # not built in
-    'tcp_md5sig': {'invalid_argument', 'not_supported'},
-    'tcp_md5sig_ext': {'invalid_argument', 'not_supported'},
-    'tcp_queue_seq': {'invalid_argument', 'access_denied'},  # not under repair
-    'tcp_repair': {'access_denied'},
-    'tcp_repair_options': {'access_denied', 'invalid_argument'},
-    'tcp_repair_queue': {'access_denied', 'invalid_argument'},
-    'tcp_repair_window': {'access_denied', 'invalid_argument'},
-    'tcp_fastopen': {'invalid_argument'},
-    'tcp_timestamp': {'access_denied'},
-    'tcp_tx_delay': {'invalid_argument'},
-    'tcp_ulp': {'invalid_argument', 'not_supported', 'other', 'not_connected'},
-    'udp_encap': {'not_supported'},
+SETGID, NET_ADMIN, NET_RAW = 6, 12, 13
+
+#: Of Linux: the capabilities (capabilities(7)), one of which it takes, the error without, and until when, if not still.
+RIGHTS = {
+    'ip_transparent': ([NET_ADMIN, NET_RAW], 'EPERM', None),
+    'ipv6_join_anycast': ([NET_ADMIN], 'EPERM', None),
+    'ipv6_transparent': ([NET_ADMIN, NET_RAW], 'EPERM', None),
+    'so_bindtodevice': ([NET_RAW], 'EPERM', (5, 7)),
+    'so_busy_poll': ([NET_ADMIN], 'EPERM', (6, 18)),
+    'so_busy_poll_budget': ([NET_ADMIN], 'EPERM', None),
+    'so_debug': ([NET_ADMIN], 'EACCES', None),
+    'so_mark': ([NET_ADMIN, NET_RAW] if LINUX >= (5, 17) else [NET_ADMIN], 'EPERM', None),
+    'so_prefer_busy_poll': ([NET_ADMIN], 'EPERM', None),
+    'so_rcvmark': ([NET_ADMIN, NET_RAW], 'EPERM', (6, 18)),
+    'so_rcvbufforce': ([NET_ADMIN], 'EPERM', None),
+    'so_sndbufforce': ([NET_ADMIN], 'EPERM', None),
+    'tcp_queue_seq': ([NET_ADMIN], 'EPERM', None),
+    'tcp_repair': ([NET_ADMIN], 'EPERM', None),
+    'tcp_repair_options': ([NET_ADMIN], 'EPERM', None),
+    'tcp_repair_queue': ([NET_ADMIN], 'EPERM', None),
+    'tcp_repair_window': ([NET_ADMIN], 'EPERM', None),
+    'tcp_timestamp': ([NET_ADMIN], 'EPERM', None),
 }
 
-#: Of Linux, younger than 5.10: an older kernel does not have it.
-YOUNG = {
-    'so_busy_poll_budget', 'so_netns_cookie', 'so_prefer_busy_poll', 'so_txrehash', 'ip_recverr_rfc4884',
-    'ipv6_recverr_rfc4884', 'ipv6_multicast_all', 'tcp_tx_delay', 'ipv6_freebind', 'so_bindtoifindex', 'tcp_zerocopy',
-}  # fmt: skip
+#: Of Linux: what the kernel is built with for it, and the error without.
+BUILT = {
+    'so_busy_poll': ('NET_RX_BUSY_POLL', 'ENOPROTOOPT'),
+    'so_busy_poll_budget': ('NET_RX_BUSY_POLL', 'ENOPROTOOPT'),
+    'so_prefer_busy_poll': ('NET_RX_BUSY_POLL', 'ENOPROTOOPT'),
+    'tcp_md5sig': ('TCP_MD5SIG', 'ENOPROTOOPT'),
+    'tcp_md5sig_ext': ('TCP_MD5SIG', 'ENOPROTOOPT'),
+    'tcp_ulp': ('TLS', 'ENOENT'),
+}
+
+#: Of Linux, what depends on the host: the errors with which it may be refused.
+PERHAPS = {
+    'so_original_dst': {'ENOENT', 'ENOPROTOOPT'},  # where connections are tracked it is told, of all or of some
+    'ip6t_so_original_dst': {'ENOENT', 'ENOPROTOOPT'},
+    'so_reserve_mem': {'EOPNOTSUPP'},  # without a memory cgroup
+}
+
+#: The first Linux that has it. ENOPROTOOPT before, but for what a distribution has taken over.
+SINCE = {
+    'ip_local_port_range': (6, 3),
+    'ip_protocol': (6, 4),
+    'ip_recverr_rfc4884': (5, 9),
+    'ipv6_freebind': (4, 15),
+    'ipv6_multicast_all': (4, 20),
+    'ipv6_recverr_rfc4884': (5, 9),
+    'so_bindtoifindex': (5, 1),
+    'so_buf_lock': (5, 15),
+    'so_busy_poll_budget': (5, 11),
+    'so_detach_reuseport_bpf': (5, 3),
+    'so_netns_cookie': (5, 14),
+    'so_passpidfd': (6, 5),
+    'so_peerpidfd': (6, 5),
+    'so_prefer_busy_poll': (5, 11),
+    'so_rcvmark': (5, 19),
+    'so_reserve_mem': (5, 16),
+    'so_txrehash': (5, 18),
+    'tcp_delack_max_us': (6, 15),
+    'tcp_is_mptcp': (6, 11),
+    'tcp_rto_max_ms': (6, 15),
+    'tcp_rto_min_us': (6, 15),
+    'tcp_tx_delay': (5, 3),
+}
 
 TYPES = {
     'bool': bool,
     'int': int,
     'float': float,
+    'float or none': (float, type(None)),
     'linger': (int, type(None)),
     'str': str,
     'bytes': bytes,
     'credentials': tuple,
     'ints': list,
+    'descriptor': int,
     'address': (sock.SockAddr, type(None)),
     'interface': (int, str),
 }
@@ -177,23 +241,25 @@ def socket_for(name):
     if kind is None:
         prefix = name.partition('_')[0]
         kind = {'so': 'tcp', 'tcp': 'tcp', 'ip': 'udp', 'ipv6': 'udp6', 'udp': 'udp'}[prefix]
-    if kind.startswith('raw') and os.geteuid() != 0:
-        pytest.skip('raw sockets need the rights of root')
+    if kind.startswith('raw') and not (may([NET_RAW]) if LINUX else os.name != 'nt' and os.geteuid() == 0):
+        pytest.skip('raw sockets need rights')
     family = 'inet6' if kind.endswith('6') else 'inet'
     with contextlib.ExitStack() as stack:
         if kind == 'unix':
             ours, theirs = socket.socketpair()
             stack.enter_context(theirs)
             yield stack.enter_context(sock.fromsocket(ours))
-        elif kind == 'connected':
-            listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
-            yield stack.enter_context(sock.fromsocket(socket.create_connection(listener.getsockname())))
+        elif kind in ('connected', 'connected6'):
+            family = socket.AF_INET6 if kind == 'connected6' else socket.AF_INET
+            host = '::1' if kind == 'connected6' else '127.0.0.1'
+            listener = stack.enter_context(socket.create_server((host, 0), family=family))
+            yield stack.enter_context(sock.fromsocket(socket.create_connection(listener.getsockname()[:2])))
         elif kind.startswith('connected udp'):
             s = stack.enter_context(sock.udp(family))
             run(lambda: s.connect(False, 9))
             yield s
         elif kind.startswith('raw'):
-            yield stack.enter_context(sock.raw(family, 'icmp' if family == 'inet' else 'udp'))
+            yield stack.enter_context(sock.raw(family, 'icmp' if name.startswith('ip_') else 'raw'))
         elif kind.startswith('udp'):
             yield stack.enter_context(sock.udp(family))
         else:
@@ -211,10 +277,37 @@ def receive(s):
     return run(main)
 
 
-def refused(name, error):
-    if name in YOUNG and error.err in ('not_supported', 'invalid_argument'):
-        return True
-    return error.err in MAY_REFUSE.get(name, ())
+def built_with(name):
+    """Whether this kernel is; None if it does not tell."""
+    for place, opened in ((f'/boot/config-{platform.release()}', open), ('/proc/config.gz', gzip.open)):
+        with contextlib.suppress(OSError), opened(place, 'rt') as config:
+            return re.search(f'^CONFIG_{name}=', config.read(), re.MULTILINE) is not None
+    return None
+
+
+def may(capabilities):
+    status = Path('/proc/self/status').read_text()
+    effective = int(re.search(r'^CapEff:\s*(\w+)', status, re.MULTILINE)[1], 16)
+    return any(effective >> capability & 1 for capability in capabilities)
+
+
+def refusal(name):
+    """The errors' names with which an option may be refused here, and whether it must be."""
+    if not LINUX:
+        return set(), False
+    if SINCE.get(name, ()) > LINUX:
+        return {'ENOPROTOOPT'}, False
+    if name in BUILT:
+        config, error = BUILT[name]
+        built = built_with(config)
+        if not built:
+            return {error}, built is not None
+    capabilities, error, until = RIGHTS.get(name, ((), None, ()))
+    if error and not may(capabilities) and (until is None or until > LINUX):
+        return {error}, until is None
+    if name in REFUSED:
+        return {REFUSED[name]}, True
+    return PERHAPS.get(name, set()), False
 
 
 def test_options_tells_type_and_what_may_be_done():
@@ -225,54 +318,82 @@ def test_options_tells_type_and_what_may_be_done():
     assert options['ip_add_membership'] == ('membership', False, True)
     if LINUX:
         assert options['tcp_info'] == ('bytes', True, False)
+        assert options['so_sndlowat'] == ('int', True, False)
         assert len(options) > 150
+
+
+def value_for(name, kind, before):
+    if name in VALUES:
+        return VALUES[name]
+    if kind == 'membership':
+        return GROUP6 if name.startswith('ipv6') else GROUP
+    values = {
+        'bool': not before,
+        'int': (before or 0) + 1 if isinstance(before, (int, type(None))) else None,
+        'float': 12.0,
+        'float or none': 12.0,
+        'str': before,
+        'bytes': before,
+        'none': None,
+        'source membership': SOURCE,
+    }
+    return values[kind]
+
+
+def walk(s, name):
+    """Reads an option, sets it and reads it back."""
+    kind, readable, writable = sock.options()[name]
+    for earlier, value in BEFORE.get(name, ()):
+        s.setopt(earlier, value)
+    before = None
+    if readable:
+        before = s.getopt(name)
+        assert isinstance(before, TYPES[kind]), before
+        if kind == 'descriptor':
+            os.close(before)
+    if not writable:
+        return
+    value = value_for(name, kind, before)
+    s.setopt(name, value)
+    if not readable:
+        return
+    got = s.getopt(name)
+    if LINUX and name in OTHERWISE:
+        assert OTHERWISE[name](value, got), (value, got)
+        assert got != value or name == 'tcp_timestamp', 'it needs no entry in OTHERWISE'
+    else:
+        assert got == value
+        assert got != before or name in VALUES or kind in ('str', 'bytes')
 
 
 @pytest.mark.parametrize('name', sorted(sock.options()))
 def test_each_option_is_read_and_set_and_read_back(name):
-    kind, readable, writable = sock.options()[name]
+    _, readable, writable = sock.options()[name]
+    expected, must = refusal(name)
     with socket_for(name) as s:
-        before = None
-        if readable:
-            try:
-                before = s.getopt(name)
-            except sock.Error as error:
-                if not refused(name, error):
-                    raise
-                return
-            assert isinstance(before, TYPES[kind]), before
-        else:
+        if not readable:
             with pytest.raises(ValueError, match=f'{name} can only be set'):
                 s.getopt(name)
         if not writable:
             with pytest.raises(ValueError, match=f'{name} can only be read'):
                 s.setopt(name, 1)
-            return
-        if name in VALUES:
-            value = VALUES[name]
-        elif kind in ('membership', 'source membership'):
-            value = ('ff01::125', 1) if name.startswith('ipv6') else ('239.1.2.5', '127.0.0.1', '127.0.0.1')
-            value = value[:2] if kind == 'membership' else value
-        elif kind == 'bytes':
-            value = before or bytes(16)
-        else:
-            value = {'bool': not before, 'int': (before or 0) + 1, 'float': 12.0, 'str': before}[kind]
         try:
-            s.setopt(name, value)
+            walk(s, name)
         except sock.Error as error:
-            if not refused(name, error):
+            if error.errno not in {getattr(errno, symbol) for symbol in expected}:
                 raise
-            return
-        if readable:
-            got = s.getopt(name)
-            assert OTHERWISE.get(name, lambda value, got: value == got)(value, got), (value, got)
-            assert name in OTHERWISE or got != before or name in VALUES
+        else:
+            assert not must, f'it is not refused with {expected}'
 
 
-def test_what_may_be_refused_is_what_there_is():
-    """The tables above name options that some system has."""
+def test_tables_of_the_walk_name_options_and_no_more_than_they_need():
     known = set(sock._sock.option_names())
-    assert {*SOCKETS, *VALUES, *OTHERWISE, *MAY_REFUSE} <= known
+    for table in (SOCKETS, VALUES, BEFORE, OTHERWISE, REFUSED, RIGHTS, BUILT, PERHAPS, SINCE):
+        assert set(table) <= known
+    if LINUX:
+        there = set(sock.options())
+        for table in (OTHERWISE, REFUSED, RIGHTS, BUILT, PERHAPS, SINCE):
+            assert set(table) <= there
 
 
 @pytest.mark.skipif(not LINUX, reason='the constants of the stdlib are compared on Linux')
@@ -331,6 +452,17 @@ def test_credentials_and_address_of_the_peer():
         assert s.getopt('so_peername') == s.remote_addr
 
 
+@pytest.mark.skipif(SINCE['so_peerpidfd'] > LINUX, reason='of Linux 6.5')
+def test_descriptor_of_the_peers_process():
+    with socket_for('so_peerpidfd') as s:
+        descriptor = s.getopt('so_peerpidfd')
+        try:
+            assert f'\nPid:\t{os.getpid()}\n' in Path(f'/proc/self/fdinfo/{descriptor}').read_text()
+            assert not os.get_inheritable(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @pytest.mark.parametrize('interface', ['127.0.0.1', 'index', 'name', None])
 def test_multicast_ipv4(interface):
     if interface == 'name' and not LINUX:
@@ -361,6 +493,41 @@ def test_multicast_ipv4(interface):
         s.setopt('ip_drop_membership', (group, interface))
         with pytest.raises(sock.AddressNotAvailable):
             s.setopt('ip_drop_membership', (group, interface))
+
+
+@pytest.mark.skipif(not LINUX, reason='the name of the loopback interface')
+@pytest.mark.parametrize('interface', ['127.0.0.1', 'lo', 1])
+def test_multicast_of_a_source(interface):
+    group, source = '239.7.7.8', '127.0.0.1'
+    with sock.udp() as s, sock.udp() as sender, sock.udp() as other:
+        s.bind('*')
+        s.setopt('ip_multicast_all', False)
+        s.setopt('ip_add_source_membership', (group, interface, source))
+        sender.bind(source)
+        other.bind('127.0.0.2')
+        for each in (sender, other):
+            each.setopt('ip_multicast_if', 'lo')
+
+        def what_comes():
+            """Of what both send to the group, before what is sent to the socket itself."""
+            for each, host in ((other, group), (sender, group), (sender, '127.0.0.1')):
+                run(send(each, f'{each.local_addr.host} to {host}'.encode(), host, s.local_addr.port))
+            came = []
+            while not came or not came[-1].endswith(b'to 127.0.0.1'):
+                came.append(receive(s))
+            return [data.split()[0] for data in came[:-1]]
+
+        assert what_comes() == [b'127.0.0.1']
+        s.setopt('ip_drop_source_membership', (group, interface, source))
+        assert what_comes() == []
+        s.setopt('ip_add_membership', (group, interface))
+        assert what_comes() == [b'127.0.0.2', b'127.0.0.1']
+        s.setopt('ip_block_source', (group, interface, source))
+        assert what_comes() == [b'127.0.0.2']
+        s.setopt('ip_unblock_source', (group, interface, source))
+        assert what_comes() == [b'127.0.0.2', b'127.0.0.1']
+        with pytest.raises(ValueError, match="no interface 'no-such-if'"):
+            s.setopt('ip_block_source', (group, 'no-such-if', source))
 
 
 @pytest.mark.skipif(not LINUX, reason='the name of the loopback interface')
@@ -420,6 +587,10 @@ def test_wrong_values_of_datagram_options(name, value, error, says):
         ('tcp_fastopen_key', [1, 2], TypeError, 'bytes'),
         ('tcp_user_timeout', float('nan'), ValueError, 'seconds from 0'),
         ('tcp_user_timeout', 1e9, ValueError, 'fewer seconds'),
+        ('tcp_linger2', -1, ValueError, 'seconds from 0'),
+        ('tcp_linger2', True, TypeError, 'seconds or None, not bool'),
+        ('so_detach_filter', 1, TypeError, 'so_detach_filter takes None, not int'),
+        ('so_detach_bpf', False, TypeError, 'so_detach_bpf takes None, not bool'),
         ('so_rcvtimeo', -0.5, ValueError, 'seconds from 0'),
     ],
 )
@@ -433,6 +604,35 @@ def test_times_are_rounded_up_to_what_the_system_counts(tcp):
     assert tcp.getopt('tcp_keepidle') == 2.0
     tcp.setopt('so_rcvtimeo', 0.25)
     assert tcp.getopt('so_rcvtimeo') == pytest.approx(0.25, abs=0.011)
+
+
+@pytest.mark.skipif(not LINUX, reason='of Linux')
+@pytest.mark.parametrize(
+    ('name', 'value', 'got'),
+    [
+        ('tcp_user_timeout', 16.1, 16.1),
+        ('tcp_user_timeout', 16.1001, 16.101),
+        ('tcp_tx_delay', 0.000_009, 0.000_009),
+        ('tcp_tx_delay', 1.000_000_5, 1.000_001),
+    ],
+)
+def test_times_that_were_read_can_be_set_again(tcp, name, value, got):
+    tcp.setopt(name, value)
+    assert tcp.getopt(name) == got
+    tcp.setopt(name, got)
+    assert tcp.getopt(name) == got
+
+
+@pytest.mark.skipif(not LINUX or not may([SETGID]), reason='of Linux; more groups take rights')
+def test_peergroups_are_as_many_as_there_are():
+    program = """
+        import os, socket, sock
+        os.setgroups(range(1, 5001))
+        ours, theirs = socket.socketpair()
+        with sock.fromsocket(ours) as s, theirs:
+            assert s.getopt('so_peergroups') == list(range(1, 5001))
+    """
+    subprocess.run([sys.executable, '-c', textwrap.dedent(program)], check=True, timeout=30)
 
 
 def test_low_water_mark_does_not_hang_a_reader(peer):
@@ -464,6 +664,27 @@ def test_linger_is_seconds_or_none(tcp):
         assert tcp.getopt('so_linger') == value
 
 
+@pytest.mark.skipif(not LINUX, reason='of Linux')
+def test_linger2_is_seconds_or_none(tcp):
+    usual = tcp.getopt('tcp_linger2')
+    for value in (5.0, None, 0):
+        tcp.setopt('tcp_linger2', value)
+        assert tcp.getopt('tcp_linger2') == (usual if value == 0 else value)
+
+
+@pytest.mark.skipif(not LINUX or not may([NET_ADMIN]), reason='repair is of Linux, and takes rights')
+def test_repair_window_is_read_and_set():
+    with socket_for('tcp_info') as s:
+        with pytest.raises(sock.AccessDenied):
+            s.getopt('tcp_repair_window')
+        s.setopt('tcp_repair', 1)
+        window = s.getopt('tcp_repair_window')
+        assert len(window) == 20
+        s.setopt('tcp_repair_window', window)
+        assert s.getopt('tcp_repair_window') == window
+        s.setopt('tcp_repair', -1)
+
+
 def test_what_is_set_is_what_the_system_has(tcp):
     tcp.setopt('so_keepalive', True)
     with socket.socket(fileno=os.dup(tcp.fileno())) as twin:
@@ -486,6 +707,9 @@ def test_bool_takes_bools_and_0_and_1(tcp, value):
         ('so_rcvbuf', -1, ValueError, 'so_rcvbuf takes 0 to'),
         ('so_rcvbuf', 2**40, ValueError, 'so_rcvbuf takes 0 to'),
         ('so_linger', 'x', TypeError, 'so_linger takes seconds'),
+        ('so_linger', True, TypeError, 'so_linger takes seconds or None, not bool'),
+        ('so_linger', False, TypeError, 'so_linger takes seconds or None, not bool'),
+        ('tcp_keepidle', True, TypeError, 'tcp_keepidle takes seconds, not bool'),
         ('so_linger', -1, ValueError, 'so_linger takes seconds from 0'),
         ('tcp_keepidle', None, TypeError, 'tcp_keepidle takes seconds'),
         ('so_error', 1, ValueError, 'so_error can only be read'),
@@ -526,3 +750,13 @@ def test_option_of_another_os_is_not_supported(tcp):
 def test_option_that_the_kind_of_socket_does_not_have_is_an_error_of_the_os(tcp):
     with pytest.raises(sock.Error, match='getopt ipv6_v6only of tcp'):
         tcp.getopt('ipv6_v6only')
+
+
+@pytest.mark.skipif(not LINUX, reason='of Linux')
+def test_option_that_the_kernel_does_not_have_is_not_supported():
+    """As that of a younger one: the kernel says the same of both."""
+    with (
+        sock.udp('inet6') as s,
+        pytest.raises(sock.NotSupported, match='this kernel, or this kind of socket, does not'),
+    ):
+        s.setopt('ipv6_router_alert', 5)

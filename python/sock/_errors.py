@@ -304,8 +304,9 @@ _NUMBERS = {
 }
 # fmt: on
 
-# What may help, where the name alone does not say it.
+# What may help, where the name alone does not say it; by the name, or by the OS's own.
 _HINTS = {
+    'ENOPROTOOPT': 'this kernel, or this kind of socket, does not have the option',
     'access_denied': 'it needs rights that this process lacks (ports below 1024 do), or a firewall forbids it',
     'address_already_in_use': 'another socket has this address; port 0 takes any free port',
     'address_not_available': 'this host has no such address, or no port of it is free',
@@ -336,9 +337,11 @@ def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: byte
     """The exception for an OS's error number; ``what`` says what was tried and on which address."""
     err = normalize(number)
     text = os.strerror(number)
-    message = f'{what}: {text} ({_HERE.get(number, number)})'
-    if err in _HINTS:
-        message += f': {_HINTS[err]}'
+    symbol = _HERE.get(number, str(number))
+    message = f'{what}: {text} ({symbol})'
+    hint = _HINTS.get(symbol) or _HINTS.get(err)
+    if hint:
+        message += f': {hint}'
     error = _CLASSES[err](message, errno=number, sent=sent, received=received, data=data)
     error.strerror = text
     return error

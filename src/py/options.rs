@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::address::SockAddr;
 use super::socket::Socket;
@@ -29,15 +29,20 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
     array
 }
 
-/// Room for a value, as the system is to fill it.
+/// The longest value, with room to spare: a process has at most 65,536 groups.
+const MOST: usize = 1 << 20;
+
+/// Room for a value, as the system is to fill it; at first, where it may be longer.
 fn room(kind: Kind) -> usize {
     match kind {
         Kind::Text => 64,
         Kind::Bytes | Kind::Ints => 4096,
+        Kind::Exactly(size) => size,
         Kind::Long => 8,
         Kind::Linger => sys::linger(None).len(),
         Kind::Time => sys::time(std::time::Duration::ZERO).len(),
         Kind::Credentials => 12,
+        Kind::Address => 128,
         _ => 4,
     }
 }
@@ -47,12 +52,14 @@ fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, 
     let words = || bytes.chunks_exact(4).map(|word| i64::from(u32::from_ne_bytes(first(word))));
     Ok(match row.kind {
         Kind::Bool => (int(bytes) != 0).into_pyobject(py)?.to_owned().into_any(),
-        Kind::Int | Kind::Index => (int(bytes) as u32).into_pyobject(py)?.into_any(),
-        Kind::Signed => int(bytes).into_pyobject(py)?.into_any(),
+        Kind::Int | Kind::Index | Kind::IndexNetSet => (int(bytes) as u32).into_pyobject(py)?.into_any(),
+        Kind::Signed | Kind::Descriptor => int(bytes).into_pyobject(py)?.into_any(),
         Kind::IndexNet => i32::from_be(int(bytes) as i32).into_pyobject(py)?.into_any(),
         Kind::Long => u64::from_ne_bytes(first(bytes)).into_pyobject(py)?.into_any(),
         Kind::Seconds => (int(bytes) as f64).into_pyobject(py)?.into_any(),
+        Kind::SecondsOrNone => Some(int(bytes)).filter(|&time| time >= 0).map(|time| time as f64).into_pyobject(py)?,
         Kind::Millis => (int(bytes) as f64 / 1e3).into_pyobject(py)?.into_any(),
+        Kind::Micros => (int(bytes) as f64 / 1e6).into_pyobject(py)?.into_any(),
         Kind::Time => sys::read_time(bytes).as_secs_f64().into_pyobject(py)?.into_any(),
         Kind::Linger => sys::read_linger(bytes).map(|time| time.as_secs()).into_pyobject(py)?.into_any(),
         Kind::Text => {
@@ -61,6 +68,7 @@ fn decode<'py>(py: Python<'py>, row: &Row, bytes: &[u8]) -> PyResult<Bound<'py, 
         }
         Kind::Credentials => PyTuple::new(py, words().map(|word| i64::from(word as i32)))?.into_any(),
         Kind::Ints => list(words().collect())?.into_any(),
+        Kind::Address => sys::read_address(bytes).map(SockAddr).into_pyobject(py)?.into_any(),
         Kind::Interface => Ipv4Addr::from(first::<4>(bytes)).to_string().into_pyobject(py)?.into_any(),
         _ => PyBytes::new(py, bytes).into_any(),
     })
@@ -101,13 +109,27 @@ impl Value<'_, '_> {
     }
 
     fn seconds(&self) -> PyResult<f64> {
-        let time = self.value.extract::<f64>().map_err(|_| self.wrong("seconds"))?;
+        let wanted = match self.row.kind {
+            Kind::Linger | Kind::SecondsOrNone => "seconds or None",
+            _ => "seconds",
+        };
+        if self.value.is_instance_of::<PyBool>() {
+            return Err(self.wrong(wanted));
+        }
+        let time = self.value.extract::<f64>().map_err(|_| self.wrong(wanted))?;
         if time >= 0.0 && time <= f64::from(i32::MAX) { Ok(time) } else { Err(self.refused("seconds from 0")) }
     }
 
-    /// In units of which a second has so many, rounded up: nothing ends early.
-    fn units(&self, second: f64) -> PyResult<i32> {
-        let units = (self.seconds()? * second).ceil();
+    /// In units of which a second has so many, rounded up: nothing ends early. What was read of the option stays what
+    /// it is: 16.1 seconds are 16,100 milliseconds, and not the one more that 16.1 * 1000.0 says.
+    fn units(&self, second: f64) -> PyResult<f64> {
+        let units = self.seconds()? * second;
+        let whole = units.round();
+        Ok(if (units - whole).abs() <= whole * f64::EPSILON { whole } else { units.ceil() })
+    }
+
+    fn short(&self, second: f64) -> PyResult<i32> {
+        let units = self.units(second)?;
         if units <= f64::from(i32::MAX) { Ok(units as i32) } else { Err(self.refused("fewer seconds")) }
     }
 
@@ -152,33 +174,37 @@ impl Value<'_, '_> {
         Ok((Ipv4Addr::UNSPECIFIED, self.index(value)?))
     }
 
-    fn encode(&self) -> PyResult<Vec<u8>> {
+    /// The option's number, and the value as the system takes it. An option of a source may be another one there.
+    fn encode(&self, number: i32) -> PyResult<(i32, Vec<u8>)> {
         const GROUP: &str = "a tuple of a group's address and an interface";
-        const SOURCE: &str = "a tuple of a group's address, an interface's address and a source's address";
-        let number = |number: i32| number.to_ne_bytes().to_vec();
-        Ok(match self.row.kind {
-            Kind::Bool => number(self.bool()?),
-            Kind::Int => number(self.int(0, u32::MAX.into())?),
-            Kind::Signed => number(self.int(i32::MIN.into(), i32::MAX.into())?),
+        const SOURCE: &str = "a tuple of a group's address, an interface and a source's address";
+        let word = |number: i32| number.to_ne_bytes().to_vec();
+        let bytes = match self.row.kind {
+            Kind::Bool => word(self.bool()?),
+            Kind::Int => word(self.int(0, u32::MAX.into())?),
+            Kind::Signed => word(self.int(i32::MIN.into(), i32::MAX.into())?),
             Kind::Long => {
                 let value: i128 = self.value.extract().map_err(|_| self.wrong("an int"))?;
                 u64::try_from(value).map_err(|_| self.refused("an int of 64 bits, from 0"))?.to_ne_bytes().to_vec()
             }
-            Kind::Seconds => number(self.units(1.0)?),
-            Kind::Millis => number(self.units(1e3)?),
-            Kind::Time => sys::time(std::time::Duration::from_micros((self.seconds()? * 1e6).ceil() as u64)),
+            Kind::SecondsOrNone if self.value.is_none() => word(-1),
+            Kind::Seconds | Kind::SecondsOrNone => word(self.short(1.0)?),
+            Kind::Millis => word(self.short(1e3)?),
+            Kind::Micros => word(self.short(1e6)?),
+            Kind::Time => sys::time(std::time::Duration::from_micros(self.units(1e6)? as u64)),
             Kind::Linger if self.value.is_none() => sys::linger(None),
-            Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.units(1.0)? as u64))),
+            Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.short(1.0)? as u64))),
             Kind::Text => self.value.extract::<String>().map_err(|_| self.wrong("a str"))?.into_bytes(),
-            Kind::Nothing => number(0),
+            Kind::Nothing if self.value.is_none() => word(0),
+            Kind::Nothing => return Err(self.wrong("None")),
             Kind::Group => {
                 let parts = self.parts(2, GROUP)?;
                 sys::group(self.ip(&parts[0], GROUP)?, self.interface(&parts[1])?)
             }
             Kind::Source => {
                 let parts = self.parts(3, SOURCE)?;
-                let interface = if parts[1].is_none() { Ipv4Addr::UNSPECIFIED } else { self.ip(&parts[1], SOURCE)? };
-                sys::source(self.ip(&parts[0], SOURCE)?, interface, self.ip(&parts[2], SOURCE)?)
+                let (group, source) = (self.ip(&parts[0], SOURCE)?, self.ip(&parts[2], SOURCE)?);
+                return Ok(sys::source(number, group, self.interface(&parts[1])?, source));
             }
             Kind::Group6 => {
                 let parts = self.parts(2, GROUP)?;
@@ -192,22 +218,23 @@ impl Value<'_, '_> {
                 sys::interface(address, index)
             }
             Kind::Index => self.index(self.value)?.to_ne_bytes().to_vec(),
-            Kind::IndexNet => self.index(self.value)?.to_be_bytes().to_vec(),
+            Kind::IndexNet | Kind::IndexNetSet => self.index(self.value)?.to_be_bytes().to_vec(),
             _ => self.bytes()?,
-        })
+        };
+        Ok((number, bytes))
     }
 }
 
 /// `None`: this system has no such option.
 pub fn get<'py>(py: Python<'py>, socket: &Socket, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some((row, number)) = options::find(name).and_then(|row| Some((row, row.number()?))) else {
+    let Some((row, number)) = options::find(name) else {
         return Ok(None);
     };
     if !row.readable {
         return Err(PyValueError::new_err(format!("{name} can only be set")));
     }
     let verb = format!("getopt {name} of");
-    if row.kind == Kind::Address {
+    if row.kind == Kind::Peer {
         // so_peername by its other name: the option insists on the exact length.
         let address = socket.call(py, &verb, socket2::Socket::peer_addr)?;
         return Ok(Some(Address::from_os(&address).map(SockAddr).into_pyobject(py)?.into_any()));
@@ -217,22 +244,29 @@ pub fn get<'py>(py: Python<'py>, socket: &Socket, name: &str) -> PyResult<Option
             return sys::filter(socket, number);
         }
         let mut bytes = vec![0; room(row.kind)];
-        let length = sys::getsockopt(socket, sys::level(row.level), number, &mut bytes)?;
-        bytes.truncate(length);
-        Ok(bytes)
+        loop {
+            match sys::getsockopt(socket, sys::level(row.level), number, &mut bytes) {
+                Ok(length) => {
+                    bytes.truncate(length);
+                    return Ok(bytes);
+                }
+                Err(error) if sys::is_too_short(&error) && bytes.len() < MOST => bytes.resize(bytes.len() * 4, 0),
+                Err(error) => return Err(error),
+            }
+        }
     })?;
     decode(py, row, &bytes).map(Some)
 }
 
 /// `false`: this system has no such option.
 pub fn set(py: Python<'_>, socket: &Socket, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Some((row, number)) = options::find(name).and_then(|row| Some((row, row.number()?))) else {
+    let Some((row, number)) = options::find(name) else {
         return Ok(false);
     };
     if !row.writable {
         return Err(PyValueError::new_err(format!("{name} can only be read")));
     }
-    let bytes = Value { row, value }.encode()?;
+    let (number, bytes) = Value { row, value }.encode(number)?;
     socket.call(py, &format!("setopt {name} of"), |socket| {
         if row.kind == Kind::Filter {
             return sys::attach_filter(socket, number, &bytes);
@@ -249,7 +283,9 @@ pub fn set(py: Python<'_>, socket: &Socket, name: &str, value: &Bound<'_, PyAny>
 /// Every option that some system has.
 #[pyfunction]
 pub fn option_names() -> Vec<&'static str> {
-    options::TABLE.iter().map(|row| row.name).collect()
+    let mut names: Vec<_> = options::TABLE.iter().map(|row| row.name).collect();
+    names.dedup();
+    names
 }
 
 /// What this system has: name -> (type, readable, writable).

@@ -10,7 +10,7 @@
 //! | `now`, `about_now` | monotonic nanoseconds |
 //! | `number` | a descriptor as Python's number |
 //! | `SYSTEM`, `HEADERS`, `level` | its column of the options' table, what its headers say of that, levels |
-//! | `getsockopt`, `setsockopt`, `attach_filter`, `filter` | the calls |
+//! | `getsockopt`, `setsockopt`, `attach_filter`, `filter`, `is_too_short` | the calls |
 //! | `time`, `linger`, `group`, `source`, `interface`, `read_*` | how the values of options lie in memory |
 //! | `interface_index`, `os_str`, `unix_name` | names of interfaces and of unix sockets |
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |
@@ -43,6 +43,18 @@ pub struct Datagram {
     pub truncated: bool,
     /// Its sender: `None` if that was not asked for, or is of a family that this library does not name.
     pub from: Option<crate::address::Address>,
+}
+
+/// An address that the system wrote.
+pub fn read_address(bytes: &[u8]) -> Option<crate::address::Address> {
+    let mut storage = socket2::SockAddrStorage::zeroed();
+    let size = bytes.len().min(size_of_val(&storage));
+    // SAFETY: both have room for as many bytes, and any bytes are a value of the storage; the length is within it.
+    let address = unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut storage).cast::<u8>(), size);
+        socket2::SockAddr::new(storage, size as _)
+    };
+    crate::address::Address::from_os(&address)
 }
 
 /// Makes a call for each item, until one fails. Only where the first one does is it an error.

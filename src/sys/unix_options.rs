@@ -22,10 +22,12 @@ pub const SYSTEM: usize = if cfg!(any(target_os = "linux", target_os = "android"
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 #[rustfmt::skip]
 pub const HEADERS: &[(&str, i32)] = &[
+    ("ip6t_so_original_dst", libc::IP6T_SO_ORIGINAL_DST),
     ("ip_add_membership", libc::IP_ADD_MEMBERSHIP),
     ("ip_add_source_membership", libc::IP_ADD_SOURCE_MEMBERSHIP),
     ("ip_bind_address_no_port", libc::IP_BIND_ADDRESS_NO_PORT),
     ("ip_block_source", libc::IP_BLOCK_SOURCE),
+    ("ip_checksum", libc::IP_CHECKSUM),
     ("ip_drop_membership", libc::IP_DROP_MEMBERSHIP),
     ("ip_drop_source_membership", libc::IP_DROP_SOURCE_MEMBERSHIP),
     ("ip_freebind", libc::IP_FREEBIND),
@@ -96,6 +98,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_bindtoifindex", libc::SO_BINDTOIFINDEX),
     ("so_bpf_extensions", libc::SO_BPF_EXTENSIONS),
     ("so_broadcast", libc::SO_BROADCAST),
+    ("so_buf_lock", libc::SO_BUF_LOCK),
     ("so_busy_poll", libc::SO_BUSY_POLL),
     ("so_busy_poll_budget", libc::SO_BUSY_POLL_BUDGET),
     ("so_cnx_advice", libc::SO_CNX_ADVICE),
@@ -120,12 +123,15 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_no_check", libc::SO_NO_CHECK),
     ("so_nofcs", libc::SO_NOFCS),
     ("so_oobinline", libc::SO_OOBINLINE),
+    ("so_original_dst", libc::SO_ORIGINAL_DST),
     ("so_passcred", libc::SO_PASSCRED),
+    ("so_passpidfd", libc::SO_PASSPIDFD),
     ("so_passsec", libc::SO_PASSSEC),
     ("so_peek_off", libc::SO_PEEK_OFF),
     ("so_peercred", libc::SO_PEERCRED),
     ("so_peergroups", libc::SO_PEERGROUPS),
     ("so_peername", libc::SO_PEERNAME),
+    ("so_peerpidfd", libc::SO_PEERPIDFD),
     ("so_peersec", libc::SO_PEERSEC),
     ("so_prefer_busy_poll", libc::SO_PREFER_BUSY_POLL),
     ("so_priority", libc::SO_PRIORITY),
@@ -133,7 +139,9 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_rcvbuf", libc::SO_RCVBUF),
     ("so_rcvbufforce", libc::SO_RCVBUFFORCE),
     ("so_rcvlowat", libc::SO_RCVLOWAT),
+    ("so_rcvmark", libc::SO_RCVMARK),
     ("so_rcvtimeo", libc::SO_RCVTIMEO),
+    ("so_reserve_mem", libc::SO_RESERVE_MEM),
     ("so_reuseaddr", libc::SO_REUSEADDR),
     ("so_reuseport", libc::SO_REUSEPORT),
     ("so_rxq_ovfl", libc::SO_RXQ_OVFL),
@@ -225,10 +233,13 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_broadcast", libc::SO_BROADCAST),
     ("so_debug", libc::SO_DEBUG),
     ("so_dontroute", libc::SO_DONTROUTE),
+    ("so_donttrunc", libc::SO_DONTTRUNC),
     ("so_error", libc::SO_ERROR),
     ("so_keepalive", libc::SO_KEEPALIVE),
+    ("so_linger", libc::SO_LINGER_SEC),
     ("so_noaddrerr", libc::SO_NOADDRERR),
     ("so_nosigpipe", libc::SO_NOSIGPIPE),
+    ("so_notifyconflict", libc::SO_NOTIFYCONFLICT),
     ("so_nread", libc::SO_NREAD),
     ("so_nwrite", libc::SO_NWRITE),
     ("so_oobinline", libc::SO_OOBINLINE),
@@ -246,6 +257,8 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_timestamp_monotonic", libc::SO_TIMESTAMP_MONOTONIC),
     ("so_type", libc::SO_TYPE),
     ("so_useloopback", libc::SO_USELOOPBACK),
+    ("so_wantmore", libc::SO_WANTMORE),
+    ("so_wantoobflag", libc::SO_WANTOOBFLAG),
     ("tcp_connection_info", libc::TCP_CONNECTION_INFO),
     ("tcp_fastopen", libc::TCP_FASTOPEN),
     ("tcp_keepcnt", libc::TCP_KEEPCNT),
@@ -262,6 +275,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ip_add_membership", libc::IP_ADD_MEMBERSHIP),
     ("ip_add_source_membership", libc::IP_ADD_SOURCE_MEMBERSHIP),
     ("ip_bindany", libc::IP_BINDANY),
+    ("ip_bindmulti", libc::IP_BINDMULTI),
     ("ip_block_source", libc::IP_BLOCK_SOURCE),
     ("ip_dontfrag", libc::IP_DONTFRAG),
     ("ip_drop_membership", libc::IP_DROP_MEMBERSHIP),
@@ -276,6 +290,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ip_recvorigdstaddr", libc::IP_RECVORIGDSTADDR),
     ("ip_recvtos", libc::IP_RECVTOS),
     ("ip_recvttl", libc::IP_RECVTTL),
+    ("ip_rss_listen_bucket", libc::IP_RSS_LISTEN_BUCKET),
     ("ip_tos", libc::IP_TOS),
     ("ip_ttl", libc::IP_TTL),
     ("ip_unblock_source", libc::IP_UNBLOCK_SOURCE),
@@ -288,6 +303,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ipv6_multicast_if", libc::IPV6_MULTICAST_IF),
     ("ipv6_multicast_loop", libc::IPV6_MULTICAST_LOOP),
     ("ipv6_recvhoplimit", libc::IPV6_RECVHOPLIMIT),
+    ("ipv6_recvorigdstaddr", libc::IPV6_RECVORIGDSTADDR),
     ("ipv6_recvpktinfo", libc::IPV6_RECVPKTINFO),
     ("ipv6_recvtclass", libc::IPV6_RECVTCLASS),
     ("ipv6_tclass", libc::IPV6_TCLASS),
@@ -321,10 +337,12 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_sndlowat", libc::SO_SNDLOWAT),
     ("so_sndtimeo", libc::SO_SNDTIMEO),
     ("so_timestamp", libc::SO_TIMESTAMP),
+    ("so_ts_clock", libc::SO_TS_CLOCK),
     ("so_type", libc::SO_TYPE),
     ("so_useloopback", libc::SO_USELOOPBACK),
     ("so_user_cookie", libc::SO_USER_COOKIE),
     ("tcp_congestion", libc::TCP_CONGESTION),
+    ("tcp_delack", libc::TCP_DELACK),
     ("tcp_fastopen", libc::TCP_FASTOPEN),
     ("tcp_info", libc::TCP_INFO),
     ("tcp_keepcnt", libc::TCP_KEEPCNT),
@@ -332,10 +350,13 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("tcp_keepinit", libc::TCP_KEEPINIT),
     ("tcp_keepintvl", libc::TCP_KEEPINTVL),
     ("tcp_maxseg", libc::TCP_MAXSEG),
+    ("tcp_maxunacktime", libc::TCP_MAXUNACKTIME),
     ("tcp_md5sig", libc::TCP_MD5SIG),
     ("tcp_nodelay", libc::TCP_NODELAY),
     ("tcp_noopt", libc::TCP_NOOPT),
     ("tcp_nopush", libc::TCP_NOPUSH),
+    ("tcp_remote_udp_encaps_port", libc::TCP_REMOTE_UDP_ENCAPS_PORT),
+    ("tcp_reusport_lb_numa", libc::TCP_REUSPORT_LB_NUMA),
 ];
 
 pub fn level(level: Level) -> i32 {
@@ -346,6 +367,11 @@ pub fn level(level: Level) -> i32 {
         Level::Ipv6 => libc::IPPROTO_IPV6,
         Level::Udp => libc::IPPROTO_UDP,
     }
+}
+
+/// A longer value would hold what the option is.
+pub fn is_too_short(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ERANGE)
 }
 
 /// Fills `value`; how much of it.
@@ -469,10 +495,35 @@ pub fn group(group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> Vec<u8> {
     [&group.octets()[..], &address.octets(), &index.to_ne_bytes()].concat()
 }
 
-/// Linux has the interface before the source, the BSDs after it.
-pub fn source(group: Ipv4Addr, interface: Ipv4Addr, source: Ipv4Addr) -> Vec<u8> {
-    let (second, third) = if SYSTEM == 0 { (interface, source) } else { (source, interface) };
-    [group.octets(), second.octets(), third.octets()].concat()
+/// An option of a source, by its number, and its value: an `ip_mreq_source`, which knows an interface by its address
+/// alone; by its index another option does, whose value is a `group_source_req`.
+pub fn source(number: i32, group: Ipv4Addr, (address, index): (Ipv4Addr, u32), source: Ipv4Addr) -> (i32, Vec<u8>) {
+    if index == 0 {
+        // Linux has the interface before the source, the BSDs after it.
+        let (second, third) = if SYSTEM == 0 { (address, source) } else { (source, address) };
+        return (number, [group.octets(), second.octets(), third.octets()].concat());
+    }
+    // These four are 43 to 47 on Linux and 82 to 85 on the BSDs.
+    let by_index = match number {
+        libc::IP_ADD_SOURCE_MEMBERSHIP => libc::MCAST_JOIN_SOURCE_GROUP,
+        libc::IP_DROP_SOURCE_MEMBERSHIP => libc::MCAST_LEAVE_SOURCE_GROUP,
+        libc::IP_BLOCK_SOURCE => libc::MCAST_BLOCK_SOURCE,
+        _ => libc::MCAST_UNBLOCK_SOURCE,
+    };
+    // Apple's structure is packed.
+    let gap = if cfg!(target_vendor = "apple") { 0 } else { align_of::<libc::sockaddr_storage>() - size_of::<u32>() };
+    let start = [&index.to_ne_bytes()[..], &[0; 8][..gap]].concat();
+    (by_index, [start, storage(group), storage(source)].concat())
+}
+
+/// A `sockaddr_in` in a `sockaddr_storage`. On the BSDs its first byte is its length, and looked at.
+fn storage(address: Ipv4Addr) -> Vec<u8> {
+    const INET: u8 = libc::AF_INET as u8;
+    let family = if SYSTEM == 0 { u16::from(INET).to_ne_bytes() } else { [size_of::<libc::sockaddr_in>() as u8, INET] };
+    let mut bytes = [family, [0; 2]].concat();
+    bytes.extend(address.octets());
+    bytes.resize(size_of::<libc::sockaddr_storage>(), 0);
+    bytes
 }
 
 /// The interface of outgoing multicasts: an `ip_mreqn` without a group.

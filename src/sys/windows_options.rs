@@ -30,9 +30,11 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ip_multicast_loop", ws::IP_MULTICAST_LOOP as i32),
     ("ip_multicast_ttl", ws::IP_MULTICAST_TTL as i32),
     ("ip_options", ws::IP_OPTIONS as i32),
+    ("ip_original_arrival_if", ws::IP_ORIGINAL_ARRIVAL_IF as i32),
     ("ip_pktinfo", ws::IP_PKTINFO as i32),
     ("ip_receive_broadcast", ws::IP_RECEIVE_BROADCAST as i32),
     ("ip_recvdstaddr", ws::IP_RECVDSTADDR as i32),
+    ("ip_recvecn", ws::IP_RECVECN as i32),
     ("ip_recverr", ws::IP_RECVERR as i32),
     ("ip_recvif", ws::IP_RECVIF as i32),
     ("ip_recvtos", ws::IP_RECVTOS as i32),
@@ -41,6 +43,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ip_ttl", ws::IP_TTL as i32),
     ("ip_unblock_source", ws::IP_UNBLOCK_SOURCE as i32),
     ("ip_unicast_if", ws::IP_UNICAST_IF as i32),
+    ("ip_user_mtu", ws::IP_USER_MTU as i32),
     ("ipv6_add_membership", ws::IPV6_ADD_MEMBERSHIP as i32),
     ("ipv6_checksum", ws::IPV6_CHECKSUM as i32),
     ("ipv6_dontfrag", ws::IPV6_DONTFRAG as i32),
@@ -53,16 +56,22 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ipv6_multicast_hops", ws::IPV6_MULTICAST_HOPS as i32),
     ("ipv6_multicast_if", ws::IPV6_MULTICAST_IF as i32),
     ("ipv6_multicast_loop", ws::IPV6_MULTICAST_LOOP as i32),
+    ("ipv6_protection_level", ws::IPV6_PROTECTION_LEVEL as i32),
+    ("ipv6_recvdstaddr", ws::IPV6_RECVDSTADDR as i32),
+    ("ipv6_recvecn", ws::IPV6_RECVECN as i32),
     ("ipv6_recverr", ws::IPV6_RECVERR as i32),
+    ("ipv6_recvif", ws::IPV6_RECVIF as i32),
     ("ipv6_recvrthdr", ws::IPV6_RECVRTHDR as i32),
     ("ipv6_recvtclass", ws::IPV6_RECVTCLASS as i32),
     ("ipv6_tclass", ws::IPV6_TCLASS as i32),
     ("ipv6_unicast_hops", ws::IPV6_UNICAST_HOPS as i32),
     ("ipv6_unicast_if", ws::IPV6_UNICAST_IF as i32),
+    ("ipv6_user_mtu", ws::IPV6_USER_MTU as i32),
     ("ipv6_v6only", ws::IPV6_V6ONLY as i32),
     ("so_acceptconn", ws::SO_ACCEPTCONN as i32),
     ("so_broadcast", ws::SO_BROADCAST as i32),
     ("so_bsp_state", ws::SO_BSP_STATE as i32),
+    ("so_compartment_id", ws::SO_COMPARTMENT_ID as i32),
     ("so_conditional_accept", ws::SO_CONDITIONAL_ACCEPT as i32),
     ("so_connect_time", ws::SO_CONNECT_TIME as i32),
     ("so_debug", ws::SO_DEBUG as i32),
@@ -94,10 +103,12 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_useloopback", ws::SO_USELOOPBACK as i32),
     ("tcp_atmark", ws::TCP_ATMARK as i32),
     ("tcp_bsdurgent", ws::TCP_BSDURGENT as i32),
+    ("tcp_congestion_algorithm", ws::TCP_CONGESTION_ALGORITHM as i32),
     ("tcp_delay_fin_ack", ws::TCP_DELAY_FIN_ACK as i32),
     ("tcp_expedited_1122", ws::TCP_EXPEDITED_1122 as i32),
     ("tcp_fail_connect_on_icmp_error", ws::TCP_FAIL_CONNECT_ON_ICMP_ERROR as i32),
     ("tcp_fastopen", ws::TCP_FASTOPEN as i32),
+    ("tcp_icmp_error_info", ws::TCP_ICMP_ERROR_INFO as i32),
     ("tcp_keepcnt", ws::TCP_KEEPCNT as i32),
     ("tcp_keepidle", ws::TCP_KEEPIDLE as i32),
     ("tcp_keepintvl", ws::TCP_KEEPINTVL as i32),
@@ -126,6 +137,12 @@ pub fn level(level: Level) -> i32 {
 
 fn handle(socket: &Socket) -> ws::SOCKET {
     socket.as_raw_socket() as ws::SOCKET
+}
+
+/// A longer value would hold what the option is. Winsock says the same of values that are too short and too long, so
+/// each is asked for with the room that it has at most.
+pub fn is_too_short(_error: &io::Error) -> bool {
+    false
 }
 
 /// Fills `value`; how much of it.
@@ -176,8 +193,10 @@ pub fn group(group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> Vec<u8> {
     [group.octets(), if index == 0 { address.octets() } else { index.to_be_bytes() }].concat()
 }
 
-pub fn source(group: Ipv4Addr, interface: Ipv4Addr, source: Ipv4Addr) -> Vec<u8> {
-    [group.octets(), source.octets(), interface.octets()].concat()
+/// An option of a source, by its number, and its value: an `ip_mreq_source`, with the interface as in `group`.
+pub fn source(number: i32, of: Ipv4Addr, (address, index): (Ipv4Addr, u32), source: Ipv4Addr) -> (i32, Vec<u8>) {
+    let interface = if index == 0 { address.octets() } else { index.to_be_bytes() };
+    (number, [of.octets(), source.octets(), interface].concat())
 }
 
 /// The interface of outgoing multicasts.
