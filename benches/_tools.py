@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import json
 import os
 import pathlib
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+
+import _plot
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -133,3 +136,13 @@ def about(python: str, wanted: Iterable[tuple[str, str | None]]) -> tuple[str, d
         sys.exit(f'--python cannot be used: {ran.stderr.strip()}')
     version, found = json.loads(ran.stdout)
     return version, found
+
+
+def save(name: str, report: dict[str, object], title: str, subtitle: str, panels: list[_plot.Panel]) -> None:
+    """Writes `results/NAME.json` and `results/NAME.svg`, and says so."""
+    results = HERE / 'results'
+    results.mkdir(exist_ok=True)
+    report = {'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **report}
+    (results / f'{name}.json').write_text(json.dumps(report, indent=1) + '\n')
+    (results / f'{name}.svg').write_text(_plot.svg(title, subtitle, panels))
+    print(f'\n{subtitle}\nresults/{name}.json, results/{name}.svg')

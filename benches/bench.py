@@ -8,18 +8,14 @@ median of its rounds, a ratio the median of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import datetime
-import json
 import pathlib
 import statistics
-import subprocess
 import sys
-import threading
 
 import _plot
-from _tools import HERE, about, build_native, cores, cpu_time, log, machine, names, native, pinned
+from _load import Failed, under_load
+from _tools import about, build_native, cores, log, machine, names, native, save
 
 NATIVE = 'native'
 TCP, UDP = 'tcp', 'udp'
@@ -81,9 +77,6 @@ BARS = (
 #: What `--quick` measures: what the bars are about.
 QUICK = [name for name in SERVERS if any(name in (bar.server, bar.other) for bar in BARS)]
 
-#: A measurement that takes so much longer than it should is stuck.
-PATIENCE = 60
-
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
@@ -103,10 +96,6 @@ SCENARIOS = {
     'accept': Scenario('accept + 1 byte each way + close, 64 at a time', 'conn', 'accept', (64,)),
     'udp512x64': Scenario('UDP, 512 bytes x 64', 'msg', 'udp', (64, 512), UDP),
 }
-
-
-class Failed(Exception):
-    """A measurement that came to nothing."""
 
 
 def arguments() -> argparse.Namespace:
@@ -152,49 +141,9 @@ def measure(server: str, scenario: Scenario, options: argparse.Namespace) -> dic
     command = [options.python, f'servers/{server}.py']
     if server == NATIVE:
         command = [str(native('echo-server')), *([UDP] if scenario.transport == UDP else [])]
-    load = [str(native('load')), scenario.mode, '127.0.0.1']
-    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'cwd': HERE}
-    with pinned(options.server_core):
-        serving = subprocess.Popen(command, **pipes)
-    started = [serving]
-    watchdog = threading.Timer(options.seconds + options.warmup + PATIENCE, lambda: [each.kill() for each in started])
-    watchdog.start()
-    try:
-        port = serving.stdout.readline().removeprefix('port ').strip()
-        if not port:
-            raise Failed('the server did not start')
-        load += [port, *map(str, scenario.arguments), str(options.seconds), '--warmup', str(options.warmup), '--gate']
-        with pinned(options.load_core):
-            loading = subprocess.Popen(load, stderr=subprocess.PIPE, **pipes)
-        started.append(loading)
-        if loading.stdout.readline().strip() != 'ready':
-            raise Failed(loading.communicate()[1].strip() or 'the load generator ended')
-        before = cpu_time(serving.pid)
-        loading.stdin.write('\n')
-        loading.stdin.flush()
-        line = loading.stdout.readline()
-        if not line:
-            raise Failed(loading.communicate()[1].strip() or 'the load generator ended')
-        cpu = cpu_time(serving.pid) - before
-        report = json.loads(line)
-        return {
-            'cpu_us': cpu / report['messages'] * 1e6,
-            'per_second': report['messages'] / report['seconds'],
-            **report,
-        }
-    finally:
-        watchdog.cancel()
-        for each in reversed(started):
-            with contextlib.suppress(BrokenPipeError):
-                each.stdin.close()
-            try:
-                each.wait(5)
-            except subprocess.TimeoutExpired:
-                each.kill()
-                each.wait()
-            each.stdout.close()
-            if each.stderr:
-                each.stderr.close()
+    times, where = (options.seconds, options.warmup), (options.server_core, options.load_core)
+    got, _ = under_load(command, scenario.mode, scenario.arguments, *times, *where)
+    return got
 
 
 Rounds = dict[str, dict[str, list[dict[str, float]]]]
@@ -359,10 +308,7 @@ def main() -> None:
         f'Python {version}, {host["system"]}, {host["cpu"]}; server and load generator: {where}; '
         f'medians of {options.rounds} x {options.seconds:g} s'
     )
-    results = HERE / 'results'
-    results.mkdir(exist_ok=True)
     report = {
-        'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         'machine': host,
         'python': version,
         'versions': {module: release for module, release in found.items() if release},
@@ -372,9 +318,7 @@ def main() -> None:
         'summary': summary,
         'rounds': rounds,
     }
-    (results / f'{options.name}.json').write_text(json.dumps(report, indent=1) + '\n')
-    (results / f'{options.name}.svg').write_text(_plot.svg('Echo servers', subtitle, panels(summary)))
-    print(f'\n{subtitle}\nresults/{options.name}.json, results/{options.name}.svg')
+    save(options.name, report, 'Echo servers', subtitle, panels(summary))
 
     if options.check and (missed := check(rounds, bars_of(options))):
         sys.exit('\n'.join(f'check failed: {each}' for each in missed))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
 import pathlib
 import statistics
@@ -20,7 +19,7 @@ import sys
 import time
 
 import _plot
-from _tools import HERE, about, cores, cpu_time, log, machine, names, pinned
+from _tools import HERE, about, cores, cpu_time, log, machine, names, pinned, save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,10 +353,7 @@ def main() -> None:
         f'Python {version}, {host["system"]}, {host["cpu"]}; one core; '
         f'rounds: {options.rounds}; {time.monotonic() - began:.0f} s in all'
     )
-    results = HERE / 'results'
-    results.mkdir(exist_ok=True)
     report = {
-        'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         'machine': host,
         'python': version,
         'versions': {module: release for module, release in found.items() if release},
@@ -367,11 +363,7 @@ def main() -> None:
         'stopped': stopped,
         'rounds': rounds,
     }
-    (results / f'{options.name}.json').write_text(json.dumps(report, indent=1) + '\n')
-    (results / f'{options.name}.svg').write_text(
-        _plot.svg('Threads and timers', subtitle, panels(summary, options.counts))
-    )
-    print(f'\n{subtitle}\nresults/{options.name}.json, results/{options.name}.svg')
+    save(options.name, report, 'Threads and timers', subtitle, panels(summary, options.counts))
 
     if options.check and (missed := check(rounds, summary, stopped)):
         sys.exit('\n'.join(f'check failed: {each}' for each in missed))

@@ -8,22 +8,17 @@ Numbers of OS threads take turns within each round; a ratio is of one round.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import datetime
 import json
 import os
 import statistics
 import subprocess
 import sys
-import threading
 
 import _plot
-from _tools import HERE, about, build_native, cpu_time, log, machine, native, pinned
+from _load import PATIENCE, under_load
+from _tools import HERE, about, build_native, log, machine, save
 
 CONNECTIONS = 64
-
-#: What a server may take to start, or to end.
-PATIENCE = 60
 
 # Programs that need no load: count, work -> operations and the seconds that they took.
 INSIDE = {
@@ -97,46 +92,11 @@ def inside(python: str, program: str, os_threads: int, count: int, steps: int) -
     return json.loads(done.stdout)
 
 
-def under_load(python: str, program: str, os_threads: int, steps: int, seconds: float) -> dict[str, float]:
-    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'cwd': HERE}
-    # Server and generator on any core: two OS threads and a generator share what there is.
-    with pinned(None):
-        serving = subprocess.Popen([python, f'servers/{program}.py', str(os_threads), str(steps)], **pipes)
-    started = [serving]
-    watchdog = threading.Timer(seconds + PATIENCE, lambda: [each.kill() for each in started])
-    watchdog.start()
-    try:
-        port = serving.stdout.readline().removeprefix('port ').strip()
-        if not port:
-            raise RuntimeError(f'{program} did not start')
-        load = [str(native('load')), 'echo', '127.0.0.1', port, str(CONNECTIONS), '1024', str(seconds)]
-        loading = subprocess.Popen([*load, '--gate'], **pipes)
-        started.append(loading)
-        if loading.stdout.readline().strip() != 'ready':
-            raise RuntimeError('the load generator ended')
-        before = cpu_time(serving.pid)
-        loading.stdin.write('\n')
-        loading.stdin.flush()
-        report = json.loads(loading.stdout.readline())
-        cpu = cpu_time(serving.pid) - before
-        loading.stdin.close()
-        loading.wait(PATIENCE)
-        told, _ = serving.communicate(timeout=PATIENCE)
-        return {
-            'per_second': report['messages'] / report['seconds'],
-            'cpu_us': cpu / report['messages'] * 1e6,
-            'p99_us': report['p99_us'],
-            'least': json.loads(told)['least'] if told.strip() else 0.0,
-        }
-    finally:
-        watchdog.cancel()
-        for each in reversed(started):
-            with contextlib.suppress(OSError):
-                each.kill()
-            each.wait()
-            for pipe in (each.stdin, each.stdout):
-                with contextlib.suppress(OSError):
-                    pipe.close()
+def echo(python: str, program: str, os_threads: int, steps: int, seconds: float) -> dict[str, float]:
+    """Server and generator on any core: the OS threads and the generator share what there is."""
+    command = [python, f'servers/{program}.py', str(os_threads), str(steps)]
+    got, told = under_load(command, 'echo', (CONNECTIONS, 1024), seconds)
+    return {**got, 'least': json.loads(told)['least'] if told.strip() else 0.0}
 
 
 def main() -> None:
@@ -162,7 +122,7 @@ def main() -> None:
             steps = round(microseconds * microsecond)
             for n in os_threads if number % 2 == 0 else os_threads[::-1]:
                 if count is None:
-                    got = under_load(options.python, program, n, steps, options.seconds)
+                    got = echo(options.python, program, n, steps, options.seconds)
                 else:
                     got = inside(options.python, program, n, count, steps)
                 rounds.setdefault(name, {}).setdefault(n, []).append(got)
@@ -199,18 +159,9 @@ def main() -> None:
         f'Python {version}, {host["system"]}, {host["cpu"]}, {host["cores"]} cores, shared with the load generator; '
         f'medians of {options.rounds}'
     )
-    results = HERE / 'results'
-    results.mkdir(exist_ok=True)
     name = 'sharing-freethreaded' if free_threaded else 'sharing'
-    report = {
-        'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-        'machine': host,
-        'python': version,
-        'rounds': rounds,
-    }
-    (results / f'{name}.json').write_text(json.dumps(report, indent=1) + '\n')
-    (results / f'{name}.svg').write_text(_plot.svg('One poller, several OS threads', subtitle, panels))
-    print(f'\n{subtitle}\nresults/{name}.json, results/{name}.svg')
+    report = {'machine': host, 'python': version, 'rounds': rounds}
+    save(name, report, 'One poller, several OS threads', subtitle, panels)
 
     if options.check and (missed := check(rounds, free_threaded, scale, figure)):
         sys.exit('\n'.join(f'check failed: {each}' for each in missed))
