@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use crate::poller::tests::{Coroutine, coroutine, hub, waiting};
 use crate::poller::{Hub, Thread};
 use crate::readiness::Readiness;
 use crate::sync::{AtomicUsize, Condvar, Exclusive, Mutex, Ordering};
@@ -248,36 +249,6 @@ fn a_thread_that_ends_leaves_no_deadline_behind() {
 
 // The hub
 
-#[derive(Clone, Debug)]
-struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>)>);
-
-impl Thread for Coroutine {
-    type Weak = ();
-
-    fn wait(&self) -> &Wait {
-        &self.0.0
-    }
-    fn hub(&self) -> &Arc<Hub<Self>> {
-        &self.0.1
-    }
-}
-
-fn hub() -> Arc<Hub<Coroutine>> {
-    Arc::new(Hub::new().unwrap())
-}
-
-fn coroutine(hub: &Arc<Hub<Coroutine>>) -> Coroutine {
-    Coroutine(Arc::new((Wait::new(), hub.clone())))
-}
-
-/// One that waits for an event; and the number of its wait.
-fn waiting(hub: &Arc<Hub<Coroutine>>) -> (Coroutine, u32) {
-    let coroutine = coroutine(hub);
-    let (epoch, _) = coroutine.wait().park(NEVER, &hub.timers, || unreachable!());
-    assert!(!coroutine.wait().leave());
-    (coroutine, epoch)
-}
-
 /// Takes what is ready until `all` have been taken by whoever polls; how many it took itself.
 fn polls(hub: &Hub<Coroutine>, taken: &AtomicUsize, all: usize, most: usize) -> usize {
     let mut mine = 0;
@@ -305,7 +276,7 @@ fn a_push_brings_back_whoever_polls() {
         let hub = hub();
         let pushes = {
             let hub = hub.clone();
-            thread::spawn(move || hub.push(coroutine(&hub)))
+            thread::spawn(move || hub.push(coroutine(&hub, 0)))
         };
         assert_eq!(polls(&hub, &AtomicUsize::new(0), 1, NEVER as usize), 1);
         pushes.join().unwrap();
@@ -335,7 +306,7 @@ fn a_stop_on_the_way_into_the_wait_is_not_lost() {
 fn an_event_a_close_and_a_cancel_queue_a_thread_once() {
     check(|| {
         let hub = hub();
-        let (waits, epoch) = waiting(&hub);
+        let (waits, epoch) = waiting(&hub, 0, NEVER);
         let wakers: Vec<_> = (0..2)
             .map(|i| {
                 let waits = waits.clone();
@@ -367,8 +338,8 @@ fn two_os_threads_take_each_thread_once_and_both_come_back() {
         let pushes = {
             let hub = hub.clone();
             thread::spawn(move || {
-                hub.push(coroutine(&hub));
-                hub.push(coroutine(&hub));
+                hub.push(coroutine(&hub, 0));
+                hub.push(coroutine(&hub, 0));
             })
         };
         let mine = polls(&hub, &taken, 2, NEVER as usize);
@@ -387,10 +358,10 @@ fn what_an_os_thread_leaves_behind_is_taken_by_another() {
             let (hub, taken) = (hub.clone(), taken.clone());
             thread::spawn(move || polls(&hub, &taken, 2, 1))
         };
-        hub.push(coroutine(&hub));
+        hub.push(coroutine(&hub, 0));
         let pushes = {
             let hub = hub.clone();
-            thread::spawn(move || hub.push(coroutine(&hub)))
+            thread::spawn(move || hub.push(coroutine(&hub, 0)))
         };
         let mine = polls(&hub, &taken, 2, NEVER as usize);
         pushes.join().unwrap();
@@ -403,10 +374,8 @@ fn what_an_os_thread_leaves_behind_is_taken_by_another() {
 fn what_is_found_in_a_batch_spreads_to_an_idle_os_thread() {
     check(|| {
         let (hub, taken, second) = (hub(), Arc::new(AtomicUsize::new(0)), Arc::new(Bell::default()));
-        for _ in 0..2 {
-            let coroutine = coroutine(&hub);
-            coroutine.wait().park(1, &hub.timers, || coroutine.clone());
-            assert!(!coroutine.wait().leave());
+        for id in 0..2 {
+            waiting(&hub, id, 1);
         }
         let polls = |hub: &Hub<Coroutine>, taken: &AtomicUsize, second: &Bell| {
             while taken.load(Ordering::Acquire) < 2 {
@@ -432,7 +401,7 @@ fn what_is_found_in_a_batch_spreads_to_an_idle_os_thread() {
     });
 }
 
-/// As above, with work that a thread makes itself before it goes on and on.
+/// Only the one that polls can take it: the one that pushes does not.
 #[test]
 fn what_a_thread_makes_ready_is_taken_by_an_idle_os_thread() {
     check(|| {
@@ -441,7 +410,7 @@ fn what_a_thread_makes_ready_is_taken_by_an_idle_os_thread() {
             let (hub, taken) = (hub.clone(), taken.clone());
             thread::spawn(move || polls(&hub, &taken, 1, 1))
         };
-        hub.push(coroutine(&hub));
+        hub.push(coroutine(&hub, 0));
         other.join().unwrap();
         assert_eq!(taken.load(Ordering::Acquire), 1);
     });

@@ -403,7 +403,7 @@ impl<T: Thread> Hub<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::AtomicUsize;
@@ -417,7 +417,7 @@ mod tests {
 
     /// What a coroutine is to the hub.
     #[derive(Clone, Debug)]
-    struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>, usize)>);
+    pub(crate) struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>, usize)>);
 
     impl Thread for Coroutine {
         type Weak = ();
@@ -430,16 +430,16 @@ mod tests {
         }
     }
 
-    fn hub() -> Arc<Hub<Coroutine>> {
+    pub(crate) fn hub() -> Arc<Hub<Coroutine>> {
         Arc::new(Hub::new().unwrap())
     }
 
-    fn coroutine(hub: &Arc<Hub<Coroutine>>, id: usize) -> Coroutine {
+    pub(crate) fn coroutine(hub: &Arc<Hub<Coroutine>>, id: usize) -> Coroutine {
         Coroutine(Arc::new((Wait::new(), hub.clone(), id)))
     }
 
     /// One that waits, until `deadline` if nothing else.
-    fn waiting(hub: &Arc<Hub<Coroutine>>, id: usize, deadline: u64) -> (Coroutine, u32) {
+    pub(crate) fn waiting(hub: &Arc<Hub<Coroutine>>, id: usize, deadline: u64) -> (Coroutine, u32) {
         let coroutine = coroutine(hub, id);
         let (epoch, earliest) = coroutine.wait().park(deadline, &hub.timers, || coroutine.clone());
         assert!(!coroutine.wait().leave());

@@ -16,6 +16,7 @@ import weakref
 import pytest
 import sock
 from sock import _scheduler
+from support import interrupt
 
 
 async def value(result):
@@ -1120,22 +1121,8 @@ def test_ctrl_c_ends_run_within_100_ms(waits):
         except KeyboardInterrupt:
             print('interrupted', flush=True)
     """
-    process = subprocess.Popen(
-        [sys.executable, '-c', textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == 'ready\n'
-        begin = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == 'interrupted\n'
-        # The 100 ms of the promise, and as much for a busy machine.
-        assert time.monotonic() - begin < 0.2
-        _, errors = process.communicate(timeout=10)
-        assert errors == ''
-        assert process.returncode == 0
-    finally:
-        process.kill()
-        process.communicate()
+    # The 100 ms of the promise, and as much for a busy machine.
+    interrupt(code, 0.2)
 
 
 def test_signal_handler_runs_while_the_loop_waits():

@@ -5,17 +5,15 @@ import gc
 import hashlib
 import itertools
 import os
-import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 
 import pytest
 import sock
 from sock import _sock
-from support import run
+from support import interrupt, run
 
 HANDLES = {'epoll': sock.epoll_fd, 'kqueue': sock.kqueue_fd, 'iocp': sock.iocp}
 handle = HANDLES[_sock.POLL]
@@ -368,21 +366,7 @@ def test_ctrl_c_ends_run_over_several_os_threads(where):
         except KeyboardInterrupt:
             print('interrupted', flush=True)
     """
-    process = subprocess.Popen(
-        [sys.executable, '-c', textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == 'ready\n'
-        begin = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == 'interrupted\n'
-        assert time.monotonic() - begin < 0.5
-        _, errors = process.communicate(timeout=10)
-        assert errors == ''
-        assert process.returncode == 0
-    finally:
-        process.kill()
-        process.communicate()
+    interrupt(code, 0.5)
 
 
 def test_handlers_that_let_go_of_the_interpreter_overlap():

@@ -258,6 +258,16 @@ def _checked(
     return numeric(host, port, socket_type, family, protocol), number
 
 
+def _is_service(name: str, socket_type: str, flags: int) -> bool:
+    if flags & FLAGS['numericserv']:
+        return False
+    try:
+        socket.getservbyname(name, socket_type)
+    except OSError:
+        return False
+    return True
+
+
 def _look_up(
     host: Host, port: int | str, socket_type: str, family: str | None, protocol: str | None, flags: int
 ) -> AddrInfo:
@@ -283,14 +293,13 @@ def _look_up(
         raise _errors.make('host_not_found', f'{what}: no valid host name: {failed}') from None
     except OSError as failed:
         error = _errors.from_gai(failed, what)
-        if isinstance(number, str) and isinstance(error, _errors.HostNotFound):
+        if (
+            isinstance(number, str)
+            and isinstance(error, _errors.HostNotFound)
+            and not _is_service(number, socket_type, flags)
+        ):
             # Some systems do not say which of the two they do not know.
-            try:
-                if flags & FLAGS['numericserv']:
-                    raise OSError
-                socket.getservbyname(number, socket_type)
-            except OSError:
-                error = _errors.ServiceNotFound(error.message, errno=error.errno)
+            error = _errors.ServiceNotFound(error.message, errno=error.errno)
         raise error from None
     names = {constant: each for each, constant in FAMILIES.items()}
     addrs = [

@@ -31,7 +31,7 @@ clock = _sock.clock
 
 class _Local(threading.local):
     poller: Poller | None = None
-    #: What this OS thread iterates over, inside a loop of ours.
+    #: What gives threads their turns on this OS thread, inside a loop of ours.
     turns: _sock.Turns | None = None
     #: Ctrl-C came at a moment when our own state was being changed: the loop raises it.
     interrupted: bool = False
@@ -349,7 +349,7 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
     before = _sock.made()
     turns = _sock.Turns(poller)
-    helpers = [_Helper(poller, i) for i in range(2, threads + 1)]
+    helpers = [_Helper(poller, i, turns.stop) for i in range(2, threads + 1)]
 
     def ended(_: Thread) -> None:
         for each in (turns, *(helper.turns for helper in helpers)):
@@ -359,8 +359,6 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     with _signals(poller):
         try:
             main = newthread(func, *args)
-            for helper in helpers:
-                helper.onend = turns.stop
             main.onfinish(ended)
             if not main.done:
                 for helper in helpers:
@@ -389,11 +387,11 @@ class _Helper(threading.Thread):
     #: What came out of it, which ends the program.
     failed: BaseException | None = None
 
-    def __init__(self, poller: Poller, number: int) -> None:
+    def __init__(self, poller: Poller, number: int, onfail: Callable[[], None]) -> None:
         super().__init__(name=f'sock run {number}', daemon=True)
         self._poller = poller
+        self._onfail = onfail
         self.turns = _sock.Turns(poller)
-        self.onend: Callable[[], None]
 
     def run(self) -> None:
         try:
@@ -401,7 +399,7 @@ class _Helper(threading.Thread):
             _drive(self._poller, self.turns)
         except BaseException as exc:
             self.failed = exc
-            self.onend()
+            self._onfail()
 
     def end(self) -> None:
         """Stops it after the turn that runs; a turn that goes on and on is broken off."""

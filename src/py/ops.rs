@@ -26,6 +26,7 @@ use pyo3::types::{PyBytes, PyString};
 
 use self::datagrams::{Outgoing, Receive, Views};
 use super::address::SockAddr;
+use super::calls::bug;
 use super::error::{self, Moved};
 use super::poller::{deadline, time};
 use super::socket::{NewSocket, Socket};
@@ -1338,8 +1339,8 @@ unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
     };
     // SAFETY: whoever swapped `Busy` in from another stage has the operation alone until it stores another.
     let op = unsafe { &mut *op };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| op.run(py, before)))
-        .unwrap_or_else(|_| fail(PyRuntimeError::new_err("a bug in sock: the panic's message is on stderr")));
+    let result =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| op.run(py, before))).unwrap_or_else(|_| fail(bug()));
     if !matches!(result, Ok(Step::Pending)) {
         op.next(Stage::Done);
         op.unpin();
@@ -1423,21 +1424,19 @@ fn stop_iteration(py: Python<'_>, value: Py<PyAny>, _plain: impl FnOnce() -> boo
 }
 
 /// The `StopIteration` that brings plain data: one for all, or, where OS threads run in parallel, one for each loop.
+#[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
 pub mod reused {
-    pub use self::place::{begin, end};
-    #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
     use super::{ffi, ptr};
 
     /// One that nobody else refers to.
     ///
     /// # Safety
     /// The OS thread is attached.
-    #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
     pub unsafe fn get() -> Option<*mut ffi::PyStopIterationObject> {
         let mut ours = place::get()?;
         // SAFETY: `ours` is null or an exception that we hold a reference to.
         unsafe {
-            if ours.is_null() || !place::is_ours_alone(ours.cast()) || !(*ours).traceback.is_null() {
+            if ours.is_null() || !is_ours_alone(ours.cast()) || !(*ours).traceback.is_null() {
                 place::set(ptr::null_mut());
                 ffi::Py_XDECREF(ours.cast());
                 ours = ffi::PyObject_CallNoArgs(ffi::PyExc_StopIteration).cast();
@@ -1450,43 +1449,41 @@ pub mod reused {
         (!ours.is_null()).then_some(ours)
     }
 
+    /// # Safety
+    /// A live object, to which the caller holds a reference.
+    unsafe fn is_ours_alone(object: *mut ffi::PyObject) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe {
+            #[cfg(Py_GIL_DISABLED)]
+            return ffi::PyUnstable_Object_IsUniquelyReferenced(object) != 0;
+            #[cfg(not(Py_GIL_DISABLED))]
+            return ffi::Py_REFCNT(object) == 1;
+        }
+    }
+
     /// Guarded by the interpreter's lock.
     #[cfg(not(Py_GIL_DISABLED))]
     mod place {
-        pub fn begin() {}
-        pub unsafe fn end() {}
+        use super::{ffi, ptr};
+        use std::sync::atomic::{AtomicPtr, Ordering};
 
-        #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
-        pub use self::one::{get, is_ours_alone, set};
+        static OURS: AtomicPtr<ffi::PyStopIterationObject> = AtomicPtr::new(ptr::null_mut());
 
-        #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
         #[allow(clippy::unnecessary_wraps)] // called as the other one
-        mod one {
-            use super::super::super::{AtomicPtr, Ordering, ffi, ptr};
+        pub fn get() -> Option<*mut ffi::PyStopIterationObject> {
+            Some(OURS.load(Ordering::Relaxed))
+        }
 
-            static OURS: AtomicPtr<ffi::PyStopIterationObject> = AtomicPtr::new(ptr::null_mut());
-
-            pub fn get() -> Option<*mut ffi::PyStopIterationObject> {
-                Some(OURS.load(Ordering::Relaxed))
-            }
-
-            pub fn set(ours: *mut ffi::PyStopIterationObject) {
-                OURS.store(ours, Ordering::Relaxed);
-            }
-
-            pub unsafe fn is_ours_alone(object: *mut ffi::PyObject) -> bool {
-                // SAFETY: the caller has a live object.
-                unsafe { ffi::Py_REFCNT(object) == 1 }
-            }
+        pub fn set(ours: *mut ffi::PyStopIterationObject) {
+            OURS.store(ours, Ordering::Relaxed);
         }
     }
 
     /// Of the OS thread, while it has a loop that lets it go at its end.
     #[cfg(Py_GIL_DISABLED)]
-    mod place {
-        use std::cell::Cell;
-
+    pub mod place {
         use super::{ffi, ptr};
+        use std::cell::Cell;
 
         thread_local! {
             /// Whether there is a loop, and its exception: null, or a reference of ours.
@@ -1512,11 +1509,6 @@ pub mod reused {
 
         pub fn set(ours: *mut ffi::PyStopIterationObject) {
             OURS.set((true, ours));
-        }
-
-        pub unsafe fn is_ours_alone(object: *mut ffi::PyObject) -> bool {
-            // SAFETY: the caller has a live object, to which it holds a reference.
-            unsafe { ffi::PyUnstable_Object_IsUniquelyReferenced(object) != 0 }
         }
     }
 }

@@ -88,11 +88,6 @@ impl Poller {
         self.hub.stop();
     }
 
-    /// Lets whoever waits look at its reasons to stop.
-    fn _interrupt(&self) {
-        self.hub.interrupt();
-    }
-
     /// The number of the OS's poll.
     #[getter]
     fn _handle(&self) -> i64 {
@@ -103,12 +98,6 @@ impl Poller {
     #[getter]
     fn _signal_fd(&self) -> i64 {
         sys::number(self.hub.signal_fd())
-    }
-
-    /// How many threads have not ended.
-    #[getter]
-    fn _live(&self) -> usize {
-        self.hub.live()
     }
 
     /// `poller()` of this OS thread from now on.

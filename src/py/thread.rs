@@ -398,7 +398,8 @@ pub struct Looping<'py>(PhantomData<Python<'py>>);
 impl<'py> Looping<'py> {
     pub fn new(_attached: Python<'py>) -> Self {
         LOOPING.set(true);
-        ops::reused::begin();
+        #[cfg(Py_GIL_DISABLED)]
+        ops::reused::place::begin();
         Looping(PhantomData)
     }
 }
@@ -406,8 +407,11 @@ impl<'py> Looping<'py> {
 impl Drop for Looping<'_> {
     fn drop(&mut self) {
         LOOPING.set(false);
+        #[cfg(Py_GIL_DISABLED)]
         // SAFETY: attached still, as the lifetime says.
-        unsafe { ops::reused::end() };
+        unsafe {
+            ops::reused::place::end();
+        }
     }
 }
 
