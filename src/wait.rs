@@ -88,7 +88,12 @@ impl Wait {
         }
     }
 
-    /// Whether the thread was cancelled while it did not wait; says so once.
+    /// Whether the thread was cancelled while it did not wait.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The same, once.
     pub fn take_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) && self.cancelled.swap(false, Ordering::AcqRel)
     }

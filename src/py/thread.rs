@@ -4,11 +4,11 @@
 //! functions of `sock._scheduler` that are called here by name.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::c_ulong;
+use std::ffi::{CStr, c_ulong};
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit, PyTypeError};
@@ -54,18 +54,67 @@ pub struct Task {
     label: Py<PyString>,
     /// The label is the whole name; else the id follows.
     named: bool,
-    done: AtomicBool,
+    /// Whether it has ended, and how: an `End`.
+    ended: AtomicU8,
     /// It failed, and nobody has seen that.
     unseen: AtomicBool,
-    context: Py<PyAny>,
-    /// An owned reference, or null once it has ended. Only the thread's own turn changes it, and its end.
-    coro: AtomicPtr<ffi::PyObject>,
+    context: Own,
+    coro: Own,
     /// No wait goes beyond this time: what `sock.deadline()` has set.
     limit: AtomicU64,
-    /// Its place in the hub's roster.
+    /// Its place in the hub's roster, or one of those below.
     place: AtomicUsize,
     /// Nothing is dropped under this lock, and no Python runs.
     state: parking_lot::Mutex<State>,
+}
+
+/// A reference that a thread gives back at its end, so that the next one gets the memory while it is in the cache. It is
+/// changed under the thread's lock alone, by the thread's own turn, or when nobody can reach the thread any more.
+struct Own(AtomicPtr<ffi::PyObject>);
+
+impl Own {
+    fn new(object: Bound<'_, PyAny>) -> Self {
+        Own(AtomicPtr::new(object.into_ptr()))
+    }
+
+    /// # Safety
+    /// This is the thread's own turn, or its lock is held and the result is used no longer than that.
+    unsafe fn get<'py>(&self, py: Python<'py>) -> Option<Borrowed<'_, 'py, PyAny>> {
+        // SAFETY: a reference of ours, or null, and nobody gives it back meanwhile, as the caller promises.
+        (!self.is_empty()).then(|| unsafe { Borrowed::from_ptr(py, self.0.load(Ordering::Relaxed)) })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Called under the thread's lock; the result is dropped under none.
+    fn replace(&self, new: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        let old = self.0.swap(new.map_or(ptr::null_mut(), Py::into_ptr), Ordering::Relaxed);
+        // SAFETY: the reference was ours, if there was one.
+        unsafe { mem::transmute::<*mut ffi::PyObject, Option<Py<PyAny>>>(old) }
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let object = self.0.load(Ordering::Relaxed);
+        // SAFETY: a Py is a pointer to an object, or none where it is null; it is borrowed here.
+        visit.call(unsafe { &*(&raw const object).cast::<Option<Py<PyAny>>>() })
+    }
+}
+
+/// Not on the roster yet: in its first turn, inside another thread, which is. Most that are short never get there.
+const UNLISTED: usize = usize::MAX - 1;
+
+/// On the roster no more.
+const LEFT: usize = usize::MAX;
+
+#[derive(PartialEq, Eq)]
+#[repr(u8)]
+enum End {
+    NotYet,
+    Ended,
+    /// It returned None.
+    EndedWithNone,
 }
 
 #[derive(Default)]
@@ -159,8 +208,8 @@ impl Task {
 
     /// Runs the coroutine up to its next wait, in the thread's own context. `Some`: it has ended.
     pub fn step<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        // SAFETY: the thread's own reference, or null. Only its own turn gives that back, and this is its turn.
-        let coro = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }?;
+        // SAFETY: this is its turn.
+        let coro = unsafe { self.coro.get(py) }?;
         let sent = self.in_context(py, || {
             let mut sent = send(&coro);
             while let Sent::Foreign(what) = sent {
@@ -223,7 +272,11 @@ impl Task {
     }
 
     pub fn is_done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
+        self.ended.load(Ordering::Acquire) != End::NotYet as u8
+    }
+
+    fn set_ended(&self, how: End) {
+        self.ended.store(how as u8, Ordering::Release);
     }
 
     /// What the thread returned; what ended it as an error. None: it has not ended, or was lost half-way.
@@ -239,6 +292,11 @@ impl Task {
         }))
     }
 
+    /// It has ended, and returned None.
+    pub fn returned_none(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == End::EndedWithNone as u8
+    }
+
     /// Its failure is known to somebody. `true`: it was not before.
     fn see(&self) -> bool {
         let unseen = self.unseen.load(Ordering::Acquire) && self.unseen.swap(false, Ordering::AcqRel);
@@ -250,15 +308,15 @@ impl Task {
 
     /// Off the roster, unless it is off already.
     fn leave_roster(&self) {
-        if self.place.load(Ordering::Acquire) != usize::MAX && !self.hub.is_forked() {
+        if self.place.load(Ordering::Acquire) < UNLISTED && !self.hub.is_forked() {
             self.leave(&mut self.hub.roster.lock());
         }
     }
 
     fn leave(&self, roster: &mut Roster<Handle>) {
         let place = self.place.load(Ordering::Relaxed);
-        if place != usize::MAX {
-            self.place.store(usize::MAX, Ordering::Release);
+        if place < UNLISTED {
+            self.place.store(LEFT, Ordering::Release);
             roster.threads.try_remove(place);
         }
     }
@@ -330,17 +388,26 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     if let Some(agens) = state.agens.take() {
         drop(state);
         if let Some(closing) = closing(task, &agens, &outcome) {
-            this.set_coro(py, Some(closing));
+            let ended = {
+                let _state = this.state.lock();
+                this.coro.replace(Some(closing))
+            };
+            drop(ended);
             return Ok(false);
         }
         state = this.state.lock();
     }
+    let none = matches!(&outcome, Ok(result) if result.is_none(py));
     state.outcome = Some(outcome);
     this.unseen.store(unseen, Ordering::Release);
-    this.done.store(true, Ordering::Release);
+    this.set_ended(if none { End::EndedWithNone } else { End::Ended });
     let (joiners, onfinish) = (mem::take(&mut state.joiners), mem::take(&mut state.onfinish));
+    let owned = (this.coro.replace(None), this.context.replace(None));
     drop(state);
-    this.set_coro(py, None);
+    drop(owned);
+    if unseen {
+        enlist(task);
+    }
     this.finish(unseen);
     for (joiner, epoch) in joiners {
         if joiner.get().wait.wake(epoch, Reason::Event) {
@@ -381,6 +448,8 @@ fn closing(task: &Bound<'_, Task>, agens: &Py<PyAny>, outcome: &Result<Py<PyAny>
 
 /// One turn inside whatever runs here.
 fn turn(task: &Bound<'_, Task>) -> PyResult<()> {
+    // Of those that run on this OS thread, each inside the next, the innermost alone may be unlisted.
+    enlist(running(task.py()).as_ref().unwrap_or(task));
     let outer = CURRENT.replace(task.as_ptr());
     NESTED.set(NESTED.get() + 1);
     let ended = step(task);
@@ -418,6 +487,9 @@ impl Drop for Looping<'_> {
 /// The hub of this OS thread's poller, which is made if there is none.
 fn hub(py: Python<'_>) -> PyResult<Arc<Hub>> {
     static POLLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Some(running) = running(py) {
+        return Ok(running.get().hub.clone());
+    }
     if let Some(hub) = HUB.with_borrow(|(state, hub)| (*state == interpreter_state()).then(|| hub.upgrade()).flatten())
     {
         return Ok(hub);
@@ -532,10 +604,32 @@ pub fn set_running(task: Option<&Bound<'_, Task>>) {
 
 /// Ends a thread's turn: it waits now, or goes on the ready queue.
 pub fn end_turn(task: &Bound<'_, Task>) {
+    enlist(task);
     let this = task.get();
     if this.wait.leave() {
         this.hub.push(task.clone().unbind());
     }
+}
+
+/// Puts a thread on its hub's roster, unless it has been there.
+#[inline(always)]
+fn enlist(task: &Bound<'_, Task>) {
+    if task.get().place.load(Ordering::Relaxed) == UNLISTED {
+        enlist_now(task);
+    }
+}
+
+fn enlist_now(task: &Bound<'_, Task>) {
+    let this = task.get();
+    #[cfg(Py_GIL_DISABLED)]
+    // SAFETY: a live object of ours.
+    unsafe {
+        ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
+    }
+    let mut roster = this.hub.roster.lock();
+    roster.live += 1;
+    let place = roster.threads.insert(Listed(task.as_ptr()));
+    this.place.store(place, Ordering::Relaxed);
 }
 
 fn task_of<'a>(object: *mut ffi::PyObject) -> &'a Task {
@@ -552,14 +646,16 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     let task: Bound<'_, Task> = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked() };
     let this = task.get();
     let outer = PyErr::take(py);
-    // SAFETY: the reference that the thread owned, or null.
-    let coro = unsafe { Bound::from_owned_ptr_or_opt(py, this.coro.swap(ptr::null_mut(), Ordering::AcqRel)) };
+    let coro = {
+        let _state = this.state.lock();
+        this.coro.replace(None)
+    };
     if let Some(coro) = coro {
         static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        this.done.store(true, Ordering::Release);
+        this.set_ended(End::Ended);
         this.finish(false);
         let current = CURRENT.replace(ptr::null_mut());
-        let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
+        let closed = this.in_context(py, || coro.call_method0(py, intern!(py, "close"))).and_then(|closed| closed);
         CURRENT.set(current);
         let cause = closed.err().map(|error| error.into_value(py));
         // At the interpreter's end there may be nobody to tell.
@@ -607,7 +703,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
 /// The last reference to the Thread has gone.
 unsafe fn bury(object: *mut ffi::PyObject) {
     let this = task_of(object);
-    if !this.coro.load(Ordering::Acquire).is_null() || this.unseen.load(Ordering::Acquire) {
+    if !this.coro.is_empty() || this.unseen.load(Ordering::Acquire) {
         // SAFETY: as the caller promises. Negative: there is a reference again.
         if unsafe { ffi::PyObject_CallFinalizerFromDealloc(object) } < 0 {
             return;
@@ -620,8 +716,44 @@ unsafe fn bury(object: *mut ffi::PyObject) {
     }
 }
 
+/// How the interpreter gives a coroutine's `__name__`.
+static NAME: OnceLock<ffi::getter> = OnceLock::new();
+
+/// The coroutine's own name, got without looking for the attribute, which took a tenth of what a short thread takes.
+fn label_of(coro: &Bound<'_, PyAny>) -> Py<PyString> {
+    let py = coro.py();
+    // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
+    let name = match NAME.get() {
+        Some(getter) if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 => unsafe {
+            Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut()))
+        },
+        _ => coro.getattr(intern!(py, "__name__")),
+    };
+    match name.map(Bound::cast_into::<PyString>) {
+        Ok(Ok(name)) => name.unbind(),
+        _ => PyString::intern(py, "thread").unbind(),
+    }
+}
+
+fn find_name_getter() -> Option<ffi::getter> {
+    // SAFETY: the table of the interpreter's own type, which ends with an entry without a name.
+    unsafe {
+        let mut entry = ffi::PyCoro_Type.tp_getset;
+        while !entry.is_null() && !(*entry).name.is_null() {
+            if CStr::from_ptr((*entry).name) == c"__name__" && (*entry).closure.is_null() {
+                return (*entry).get;
+            }
+            entry = entry.add(1);
+        }
+    }
+    None
+}
+
 /// Gives the class what `PyO3` has no word for: an end that Python hears of.
 pub fn make_type(py: Python<'_>) {
+    if let Some(getter) = find_name_getter() {
+        let _first = NAME.set(getter);
+    }
     let kind = Task::type_object_raw(py);
     // SAFETY: a class of ours, of which there is no object yet.
     unsafe {
@@ -644,15 +776,9 @@ impl Task {
             return Err(PyRuntimeError::new_err("this Poller belongs to the parent process: make a new one"));
         }
         // SAFETY: a new reference, or null with an exception set.
-        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
-        let label = match name {
-            Some(name) => name.clone().unbind(),
-            None => match coro.getattr(intern!(py, "__name__")).map(Bound::cast_into::<PyString>) {
-                Ok(Ok(label)) => label.unbind(),
-                _ => PyString::intern(py, "thread").unbind(),
-            },
-        };
-        let task = Bound::new(
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?;
+        let label = name.map_or_else(|| label_of(&coro), |name| name.clone().unbind());
+        Bound::new(
             py,
             Task {
                 wait: Wait::new(),
@@ -660,48 +786,30 @@ impl Task {
                 id: IDS.fetch_add(1, Ordering::Relaxed),
                 label,
                 named: name.is_some(),
-                done: AtomicBool::new(false),
+                ended: AtomicU8::new(End::NotYet as u8),
                 unseen: AtomicBool::new(false),
-                context,
-                coro: AtomicPtr::new(coro.into_ptr()),
+                context: Own::new(context),
+                coro: Own::new(coro),
                 limit: AtomicU64::new(NEVER),
-                place: AtomicUsize::new(usize::MAX),
+                place: AtomicUsize::new(UNLISTED),
                 state: parking_lot::Mutex::default(),
             },
-        )?;
-        #[cfg(Py_GIL_DISABLED)]
-        // SAFETY: a new object of ours.
-        unsafe {
-            ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
-        }
-        let this = task.get();
-        let mut roster = this.hub.roster.lock();
-        roster.live += 1;
-        let place = roster.threads.insert(Listed(task.as_ptr()));
-        this.place.store(place, Ordering::Relaxed);
-        drop(roster);
-        Ok(task)
+        )
     }
 
     /// Runs something in the thread's own context.
     fn in_context<T>(&self, py: Python<'_>, run: impl FnOnce() -> T) -> PyResult<T> {
-        // SAFETY: a live context; an error is fetched at once.
-        if unsafe { ffi::PyContext_Enter(self.context.as_ptr()) } < 0 {
+        let context = self.context.0.load(Ordering::Relaxed);
+        // SAFETY: a live context, since the thread has not ended; an error is fetched at once.
+        if unsafe { ffi::PyContext_Enter(context) } < 0 {
             return Err(PyErr::fetch(py));
         }
         let result = run();
         // SAFETY: entered above.
-        if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } < 0 {
+        if unsafe { ffi::PyContext_Exit(context) } < 0 {
             return Err(PyErr::fetch(py));
         }
         Ok(result)
-    }
-
-    fn set_coro(&self, py: Python<'_>, coro: Option<Py<PyAny>>) {
-        let new = coro.map_or(ptr::null_mut(), Py::into_ptr);
-        let old = self.coro.swap(new, Ordering::AcqRel);
-        // SAFETY: the reference that the thread owned, or null.
-        drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
     }
 
     /// It has ended. It stays on the roster while somebody has to hear of its failure.
@@ -711,6 +819,9 @@ impl Task {
             return;
         }
         drop(self.wait.finish(&self.hub.timers));
+        if self.place.load(Ordering::Relaxed) == UNLISTED {
+            return;
+        }
         let mut roster = self.hub.roster.lock();
         if !unseen {
             self.leave(&mut roster);
@@ -734,8 +845,9 @@ impl Task {
     /// What the thread runs; None once it has ended.
     #[getter]
     fn _coro<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: the thread's own reference, or null. It is given back in the thread's own turn and at its end alone.
-        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }
+        let _state = self.state.lock();
+        // SAFETY: the lock is held, and the result is a reference of its own.
+        unsafe { self.coro.get(py) }.map(|coro| coro.to_owned())
     }
 
     /// How many threads were made before it.
@@ -770,11 +882,8 @@ impl Task {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.context)?;
-        let coro = self.coro.load(Ordering::Acquire);
-        // SAFETY: a Py is a pointer to an object, which the thread owns, or none, and is borrowed here.
-        let coro: Option<&Py<PyAny>> = unsafe { (*(&raw const coro).cast::<Option<Py<PyAny>>>()).as_ref() };
-        visit.call(coro)?;
+        self.context.visit(&visit)?;
+        self.coro.visit(&visit)?;
         // What is in there is looked at by nobody while the world is stopped, except where it was stopped under it.
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         visit.call(&state.value)?;
@@ -787,10 +896,10 @@ impl Task {
     }
 
     fn __clear__(&self) {
-        // SAFETY: the collector clears only what nobody can reach any more, attached to the interpreter.
-        self.set_coro(unsafe { Python::assume_attached() }, None);
-        let state = mem::take(&mut *self.state.lock());
+        let mut state = self.state.lock();
+        let cleared = (self.coro.replace(None), self.context.replace(None), mem::take(&mut *state));
         drop(state);
+        drop(cleared);
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -844,7 +953,7 @@ impl Task {
     /// Whether the thread has ended.
     #[getter]
     fn done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
+        self.is_done()
     }
 
     /// Whether it waits, and nothing has ended that yet.
@@ -917,9 +1026,8 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // SAFETY: objects of Python go while the OS thread is attached; the reference is the thread's own, or null.
-        unsafe { ffi::Py_XDECREF(*self.coro.get_mut()) };
-        if !*self.done.get_mut() {
+        drop((self.coro.replace(None), self.context.replace(None)));
+        if !self.is_done() {
             self.finish(false);
         }
     }
@@ -956,6 +1064,9 @@ pub fn after_fork() {
 
 /// The threads of a hub that have not ended, or failed unseen.
 pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
+    if let Some(running) = running(py) {
+        enlist(&running);
+    }
     let roster = hub.roster.lock();
     roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
 }
