@@ -1692,8 +1692,7 @@ pub fn make_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
         [slot(ffi::Py_tp_dealloc, dealloc::<true> as *mut c_void), slot(ffi::Py_tp_traverse, traverse as *mut c_void)];
     let doc = c"A wait for what other threads do: await it, once.";
     let tracked = make_type(py, doc, size, ffi::Py_TPFLAGS_HAVE_GC, &[&STEPS, &seen_into])?;
-    let steps =
-        [slot(ffi::Py_am_send, over_send as *mut c_void), slot(ffi::Py_tp_iternext, over_next as *mut c_void)];
+    let steps = [slot(ffi::Py_am_send, over_send as *mut c_void), slot(ffi::Py_tp_iternext, over_next as *mut c_void)];
     let over = make_type(py, c"An operation that is over.", size_of::<ffi::PyObject>(), 0, &[&steps])?;
     // SAFETY: nobody has it yet. It keeps its type.
     unsafe { (*OVER.0.get()).ob_type = over.into_ptr().cast() };

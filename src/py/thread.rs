@@ -30,13 +30,47 @@ const NESTING: u32 = 40;
 /// How deep the ends of Thread objects nest, each the last to hold on to the next.
 const DEALLOC_DEPTH: usize = 50;
 
-thread_local! {
-    /// The thread that runs on this OS thread. Whoever set it holds a reference until it is set back.
-    static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
+/// What runs on this OS thread.
+struct Here {
+    /// The thread that runs. Whoever set it holds a reference until it is set back.
+    current: Cell<*mut ffi::PyObject>,
     /// Turns inside turns, of threads that were started or resumed by what runs here.
-    static NESTED: Cell<u32> = const { Cell::new(0) };
+    nested: Cell<u32>,
     /// A loop of ours is below what runs here.
-    static LOOPING: Cell<bool> = const { Cell::new(false) };
+    looping: Cell<bool>,
+}
+
+impl Here {
+    fn running<'py>(&self, py: Python<'py>) -> Option<Borrowed<'py, 'py, Task>> {
+        // SAFETY: the pointer is null or a Task that whoever set it keeps alive until it is set back, which is not
+        // before what runs here has returned.
+        let any = unsafe { Borrowed::from_ptr_or_opt(py, self.current.get()) }?;
+        // SAFETY: only Tasks are ever put there.
+        Some(unsafe { any.cast_unchecked() })
+    }
+
+    fn is_polling(&self) -> bool {
+        self.looping.get() || self.nested.get() > 0
+    }
+
+    /// One turn inside whatever runs here.
+    fn turn(&self, task: &Bound<'_, Task>) -> PyResult<()> {
+        // Of those that run here, each inside the next, the innermost alone may be unlisted.
+        enlist(self.running(task.py()).as_deref().unwrap_or(task));
+        let outer = self.current.replace(task.as_ptr());
+        self.nested.set(self.nested.get() + 1);
+        let ended = step(task);
+        self.nested.set(self.nested.get() - 1);
+        if matches!(ended, Ok(false)) {
+            end_turn(task);
+        }
+        self.current.set(outer);
+        ended.map(drop)
+    }
+}
+
+thread_local! {
+    static HERE: Here = const { Here { current: Cell::new(ptr::null_mut()), nested: Cell::new(0), looping: Cell::new(false) } };
     /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it.
     static HUB: RefCell<(i64, Weak<Hub>)> = const { RefCell::new((0, Weak::new())) };
     /// Thread objects whose end waits for the end of others, below on the stack.
@@ -446,27 +480,12 @@ fn closing(task: &Bound<'_, Task>, agens: &Py<PyAny>, outcome: &Result<Py<PyAny>
     }
 }
 
-/// One turn inside whatever runs here.
-fn turn(task: &Bound<'_, Task>) -> PyResult<()> {
-    // Of those that run on this OS thread, each inside the next, the innermost alone may be unlisted.
-    enlist(running(task.py()).as_ref().unwrap_or(task));
-    let outer = CURRENT.replace(task.as_ptr());
-    NESTED.set(NESTED.get() + 1);
-    let ended = step(task);
-    NESTED.set(NESTED.get() - 1);
-    if matches!(ended, Ok(false)) {
-        end_turn(task);
-    }
-    CURRENT.set(outer);
-    ended.map(drop)
-}
-
 /// A loop of ours runs on this OS thread, until this is dropped.
 pub struct Looping<'py>(PhantomData<Python<'py>>);
 
 impl<'py> Looping<'py> {
     pub fn new(_attached: Python<'py>) -> Self {
-        LOOPING.set(true);
+        HERE.with(|here| here.looping.set(true));
         #[cfg(Py_GIL_DISABLED)]
         ops::reused::place::begin();
         Looping(PhantomData)
@@ -475,7 +494,7 @@ impl<'py> Looping<'py> {
 
 impl Drop for Looping<'_> {
     fn drop(&mut self) {
-        LOOPING.set(false);
+        HERE.with(|here| here.looping.set(false));
         #[cfg(Py_GIL_DISABLED)]
         // SAFETY: attached still, as the lifetime says.
         unsafe {
@@ -487,9 +506,6 @@ impl Drop for Looping<'_> {
 /// The hub of this OS thread's poller, which is made if there is none.
 fn hub(py: Python<'_>) -> PyResult<Arc<Hub>> {
     static POLLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if let Some(running) = running(py) {
-        return Ok(running.get().hub.clone());
-    }
     if let Some(hub) = HUB.with_borrow(|(state, hub)| (*state == interpreter_state()).then(|| hub.upgrade()).flatten())
     {
         return Ok(hub);
@@ -524,17 +540,23 @@ fn is_here(hub: &Arc<Hub>) -> bool {
 /// A new thread, with its first turn if there is room for one more on the stack.
 pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) -> PyResult<Bound<'py, Task>> {
     let py = coro.py();
-    let task = Task::make(hub(py)?, coro, name)?;
-    if NESTED.get() >= NESTING {
-        // Too deep to run inside its starter: next in the queue.
-        end_turn(&task);
-    } else if LOOPING.get() || NESTED.get() > 0 {
-        turn(&task)?;
-    } else {
-        static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        scheduler(py, &FIRST, "_first_turn")?.call1((&task,))?;
-    }
-    Ok(task)
+    HERE.with(|here| {
+        let hub = match here.running(py) {
+            Some(running) => running.get().hub.clone(),
+            None => hub(py)?,
+        };
+        let task = Task::make(hub, coro, name)?;
+        if here.nested.get() >= NESTING {
+            // Too deep to run inside its starter: next in the queue.
+            end_turn(&task);
+        } else if here.is_polling() {
+            here.turn(&task)?;
+        } else {
+            static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            scheduler(py, &FIRST, "_first_turn")?.call1((&task,))?;
+        }
+        Ok(task)
+    })
 }
 
 /// A coroutine: of `func`, if it is one or can be awaited; of what it returns, if it is a function.
@@ -590,16 +612,12 @@ pub fn newthread<'py>(
 }
 
 /// The thread that runs on this OS thread, if one does.
-pub fn running(py: Python<'_>) -> Option<Bound<'_, Task>> {
-    let current = CURRENT.get();
-    // SAFETY: the pointer is null or a Task that whoever set it keeps alive until it is set back.
-    let any = unsafe { Bound::from_borrowed_ptr_or_opt(py, current) }?;
-    // SAFETY: only Tasks are ever put there.
-    Some(unsafe { any.cast_into_unchecked() })
+pub fn running(py: Python<'_>) -> Option<Borrowed<'_, '_, Task>> {
+    HERE.with(|here| here.running(py))
 }
 
 pub fn set_running(task: Option<&Bound<'_, Task>>) {
-    CURRENT.set(task.map_or(std::ptr::null_mut(), Bound::as_ptr));
+    HERE.with(|here| here.current.set(task.map_or(ptr::null_mut(), Bound::as_ptr)));
 }
 
 /// Ends a thread's turn: it waits now, or goes on the ready queue.
@@ -654,9 +672,9 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         this.set_ended(End::Ended);
         this.finish(false);
-        let current = CURRENT.replace(ptr::null_mut());
+        let current = HERE.with(|here| here.current.replace(ptr::null_mut()));
         let closed = this.in_context(py, || coro.call_method0(py, intern!(py, "close"))).and_then(|closed| closed);
-        CURRENT.set(current);
+        HERE.with(|here| here.current.set(current));
         let cause = closed.err().map(|error| error.into_value(py));
         // At the interpreter's end there may be nobody to tell.
         let _told = scheduler(py, &LOST, "_lost").and_then(|lost| lost.call1((&task, cause)));
@@ -839,7 +857,7 @@ impl Task {
 impl Task {
     /// One turn, inside whatever runs here.
     fn _turn(slf: &Bound<'_, Self>) -> PyResult<()> {
-        turn(slf)
+        HERE.with(|here| here.turn(slf))
     }
 
     /// What the thread runs; None once it has ended.
@@ -999,9 +1017,9 @@ impl Task {
         if !epoch.is_some_and(|epoch| this.wait.wake(epoch, Reason::Event)) {
             return Ok(());
         }
-        if NESTED.get() < NESTING && is_here(&this.hub) {
+        if HERE.with(|here| here.nested.get()) < NESTING && is_here(&this.hub) {
             this.wait.enter();
-            return turn(slf);
+            return HERE.with(|here| here.turn(slf));
         }
         this.hub.push(slf.clone().unbind());
         Ok(())
@@ -1036,13 +1054,13 @@ impl Drop for Task {
 /// The thread that runs now; None outside of any.
 #[pyfunction]
 pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
-    running(py)
+    running(py).map(|task| task.to_owned())
 }
 
 /// Whether this OS thread runs a loop, or a thread.
 #[pyfunction]
 pub fn is_polling() -> bool {
-    LOOPING.get() || NESTED.get() > 0
+    HERE.with(Here::is_polling)
 }
 
 /// Raises Ctrl-C's exception in whatever Python code another OS thread runs, or runs next.
@@ -1056,9 +1074,11 @@ pub fn break_off(py: Python<'_>, ident: c_ulong) {
 /// In the child of a fork nothing runs, and the poller is the parent's.
 #[pyfunction]
 pub fn after_fork() {
-    CURRENT.set(ptr::null_mut());
-    NESTED.set(0);
-    LOOPING.set(false);
+    HERE.with(|here| {
+        here.current.set(ptr::null_mut());
+        here.nested.set(0);
+        here.looping.set(false);
+    });
     drop(HUB.replace((0, Weak::new())));
 }
 
