@@ -35,6 +35,8 @@ enum Phase {
     /// As `Parking`, and woken already.
     Notified,
     Waiting,
+    /// Woken, and held: who lets go of it last puts it on the ready queue.
+    Owed,
     /// On the ready queue, or being put there.
     Ready,
     Done,
@@ -44,6 +46,8 @@ enum Phase {
 struct State {
     phase: Phase,
     epoch: u32,
+    /// How many look at the thread while it waits, and so keep it from running.
+    held: u32,
     deadline: u64,
     /// The thread's one entry among the timers and when it is due. It may be earlier than `deadline`, left by an
     /// earlier wait: firing, it is moved on. That makes the deadline of a wait that ends soon nearly free.
@@ -74,7 +78,7 @@ impl Wait {
     /// A thread that runs: its first step follows.
     pub fn new() -> Self {
         Wait {
-            state: Mutex::new(State { phase: Phase::Running, epoch: 0, deadline: NEVER, armed: None }),
+            state: Mutex::new(State { phase: Phase::Running, epoch: 0, held: 0, deadline: NEVER, armed: None }),
             reason: AtomicU8::new(Reason::Event as u8),
             cancelled: AtomicBool::new(false),
             parked: AtomicBool::new(false),
@@ -157,7 +161,7 @@ impl Wait {
     #[must_use]
     pub fn cancel(&self) -> bool {
         let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Running | Phase::Ready | Phase::Notified) {
+        if matches!(state.phase, Phase::Running | Phase::Ready | Phase::Notified | Phase::Owed) {
             self.cancelled.store(true, Ordering::Release);
         }
         self.end(&mut state, Reason::Cancelled)
@@ -166,6 +170,7 @@ impl Wait {
     fn end(&self, state: &mut State, reason: Reason) -> bool {
         let (phase, enqueue) = match state.phase {
             Phase::Parking => (Phase::Notified, false),
+            Phase::Waiting if state.held > 0 => (Phase::Owed, false),
             Phase::Waiting => (Phase::Ready, true),
             _ => return false,
         };
@@ -173,6 +178,27 @@ impl Wait {
         state.phase = phase;
         state.deadline = NEVER;
         enqueue
+    }
+
+    /// Keeps a thread that waits from running, until `let_go`. `false`: it runs, or is about to.
+    #[must_use]
+    pub fn hold(&self) -> bool {
+        let mut state = self.state.lock();
+        let waits = matches!(state.phase, Phase::Waiting | Phase::Owed);
+        state.held += u32::from(waits);
+        waits
+    }
+
+    /// The end of `hold`. `true`: the caller puts the thread on the ready queue, as it was woken meanwhile.
+    #[must_use]
+    pub fn let_go(&self) -> bool {
+        let mut state = self.state.lock();
+        state.held -= 1;
+        let woken = state.held == 0 && state.phase == Phase::Owed;
+        if woken {
+            state.phase = Phase::Ready;
+        }
+        woken
     }
 
     /// The entry `key` fired at `now` and is gone from the timers. Gives the handle back, with `true` if it goes on the
@@ -258,6 +284,27 @@ mod tests {
         assert!(wait.leave());
         wait.enter();
         assert!(wait.leave(), "a turn that ends without a wait only lets others run");
+    }
+
+    #[test]
+    fn woken_while_held_runs_when_the_last_lets_go() {
+        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        assert!(!wait.hold(), "it runs");
+        let epoch = parked(&wait, &timers, NEVER);
+        assert!(!wait.leave());
+        assert!(wait.hold() && wait.hold());
+        assert!(!wait.wake(epoch, Reason::Event) && !wait.wake(epoch, Reason::Event));
+        assert!(!wait.cancel(), "kept for the next wait");
+        assert!(!wait.let_go());
+        assert!(wait.let_go());
+        assert!(!wait.hold(), "it is ready");
+        wait.enter();
+        assert_eq!(wait.reason(), Reason::Event);
+        assert!(wait.take_cancelled());
+        parked(&wait, &timers, NEVER);
+        assert!(!wait.leave());
+        assert!(wait.hold() && !wait.let_go(), "nothing woke it");
+        assert!(wait.is_waiting());
     }
 
     #[test]

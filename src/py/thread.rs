@@ -740,12 +740,14 @@ static NAME: OnceLock<ffi::getter> = OnceLock::new();
 /// The coroutine's own name, got without looking for the attribute, which took a tenth of what a short thread takes.
 fn label_of(coro: &Bound<'_, PyAny>) -> Py<PyString> {
     let py = coro.py();
-    // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
-    let name = match NAME.get() {
-        Some(getter) if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 => unsafe {
-            Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut()))
-        },
-        _ => coro.getattr(intern!(py, "__name__")),
+    // SAFETY: the getter is that of coroutines, and the object is one: a new reference, or null with an exception set.
+    let name = unsafe {
+        match NAME.get() {
+            Some(getter) if ffi::PyCoro_CheckExact(coro.as_ptr()) != 0 => {
+                Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut()))
+            }
+            _ => coro.getattr(intern!(py, "__name__")),
+        }
     };
     match name.map(Bound::cast_into::<PyString>) {
         Ok(Ok(name)) => name.unbind(),
@@ -865,7 +867,7 @@ impl Task {
     fn _coro<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let _state = self.state.lock();
         // SAFETY: the lock is held, and the result is a reference of its own.
-        unsafe { self.coro.get(py) }.map(|coro| coro.to_owned())
+        unsafe { self.coro.get(py) }.map(Borrowed::to_owned)
     }
 
     /// How many threads were made before it.
@@ -974,10 +976,17 @@ impl Task {
         self.is_done()
     }
 
-    /// Whether it waits, and nothing has ended that yet.
-    #[getter]
-    fn _waits(&self) -> bool {
-        self.wait.is_waiting()
+    /// Calls ``look(thread)`` while the thread waits, and does not let it run meanwhile; None if it does not wait.
+    fn _while_it_waits<'py>(slf: &Bound<'py, Self>, look: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let this = slf.get();
+        if !this.wait.hold() {
+            return Ok(None);
+        }
+        let found = look.call1((slf,));
+        if this.wait.let_go() {
+            this.hub.push(slf.clone().unbind());
+        }
+        found.map(Some)
     }
 
     /// Raises ``Cancelled`` where the thread waits, or at its next operation. Its sockets stay open and whole.
@@ -1054,7 +1063,7 @@ impl Drop for Task {
 /// The thread that runs now; None outside of any.
 #[pyfunction]
 pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
-    running(py).map(|task| task.to_owned())
+    running(py).map(Borrowed::to_owned)
 }
 
 /// Whether this OS thread runs a loop, or a thread.
