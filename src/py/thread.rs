@@ -558,10 +558,16 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         this.done.store(true, Ordering::Release);
         this.finish(false);
-        let current = CURRENT.replace(ptr::null_mut());
-        let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
-        CURRENT.set(current);
-        let cause = closed.err().map(|error| error.into_value(py));
+        // The collector may have begun with the coroutine: it is being closed then, below on the stack, and what it
+        // waited for was the last to hold the thread.
+        let running = coro.getattr(intern!(py, "cr_running")).is_ok_and(|running| running.is_truthy().unwrap_or(false));
+        let mut cause = None;
+        if !running {
+            let current = CURRENT.replace(ptr::null_mut());
+            let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
+            CURRENT.set(current);
+            cause = closed.err().map(|error| error.into_value(py));
+        }
         // At the interpreter's end there may be nobody to tell.
         let _told = scheduler(py, &LOST, "_lost").and_then(|lost| lost.call1((&task, cause)));
     } else if this.see() {
