@@ -624,7 +624,7 @@ def test_s47_ctrl_c_at_each_call_and_return_of_our_own_leaves_all_whole():
 #: Programs that end while something still goes on.
 EXITS = {
     'threads wait': """
-        sock.newthread(sock.suspend)
+        suspended = sock.newthread(sock.suspend)
         sock.newthread(sock.sleep, 60)
         sock.newthread(conn.recv, 1)
         sock.newthread(spins)
@@ -645,6 +645,7 @@ EXITS = {
     """,
     'OS threads poll that of the main one': """
         poller = sock.poller()
+        sock.runevery(0.0001, lambda: None)
         sock.newthread(sock.sleep, 60)
         sock.newthread(conn.recv, 1)
 
@@ -691,8 +692,10 @@ def test_s48_interpreter_exits_at_once_and_quietly_whatever_still_goes_on(what):
     """Scenario 48: Interpreter exit with threads alive, daemon OS threads polling -> no crash, no hang, no deadlock with
     the GIL."""
     code = """
-import socket, sock, sys, threading
+import socket, sock, sys, threading, warnings
 
+# What is still open is told as such, and is not what this is about.
+warnings.simplefilter('ignore', ResourceWarning)
 ready = threading.Semaphore(0)
 ours, other = socket.socketpair()
 conn = sock.fromsocket(ours)
@@ -920,13 +923,19 @@ def test_s49_multiprocessing_while_polling(tmp_path, method, threads):
 def test_s49_subprocess_while_polling_inherits_no_descriptor(run):
     """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
     `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""
-    listing = "import os; print(*(os.readlink(f'/proc/self/fd/{n}') for n in sorted(map(int, os.listdir('/proc/self/fd')))[:-1]))"
+    listing = """if True:
+        import os
+        for path in (f'/proc/self/fd/{n}' for n in os.listdir('/proc/self/fd')):
+            # The descriptor of the listing is gone.
+            if os.path.exists(path):
+                print(os.readlink(path).split('[')[0])
+    """
 
     def inherited():
-        # Nothing is closed but what the OS closes by itself.
         command = [sys.executable, '-c', listing]
+        # Nothing is closed but what the OS closes by itself.
         done = subprocess.run(command, close_fds=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-        return done.stdout.split()
+        return sorted(done.stdout.split())
 
     before = inherited()
     pings = 0
