@@ -55,15 +55,15 @@ def test_s35_data_at_the_moment_of_expiry_is_received_or_the_wait_timed_out(run)
                 expires = sock.clock() + 0.003
                 sender = at(expires + offset, lambda other=other: other.sendall(b'tail'))
                 try:
-                    received = await conn.recvn(buf, expires=expires)
-                    assert (received, buf) == (8, b'headtail')
-                    assert not conn.closed
-                    outcomes.add('received')
+                    outcome = 'received', await conn.recvn(buf, expires=expires)
                 except sock.Timeout as timeout:
-                    assert (timeout.received, buf) == (4, b'head\0\0\0\0')
-                    assert conn.closed
-                    outcomes.add('timeout')
+                    outcome = 'timeout', timeout.received
                 await sock.offload(sender.join)
+                assert (outcome, bytes(buf), conn.closed) in (
+                    (('received', 8), b'headtail', False),
+                    (('timeout', 4), b'head\0\0\0\0', True),
+                )
+                outcomes.add(outcome[0])
 
     run(main)
     assert outcomes == {'received', 'timeout'}
@@ -117,8 +117,8 @@ def test_s35_wakeup_at_the_moment_of_expiry_is_told_who_won(run):
 
 @pytest.mark.parametrize('operation', ['recv', 'recvn', 'recvall'])
 def test_s36_cancel_when_data_comes_loses_none_of_it(run, operation):
-    """Scenario 36: Cancel at the moment of completion -> either the result or `Cancelled`, no bytes lost: the next recv
-    gets them."""
+    """Scenario 36: Cancel at the moment of completion -> either the result or `Cancelled`, no bytes lost: the next
+    recv gets them."""
     data = random.Random(36).randbytes(40_000)
     got, cancelled = [], []
     conn, other = connection()
@@ -135,7 +135,9 @@ def test_s36_cancel_when_data_comes_loses_none_of_it(run, operation):
                     part = await conn.recvall()
         except sock.Cancelled as exc:
             cancelled.append(exc.received)
-            got.append(exc.data if operation == 'recvall' else bytes(part[: exc.received]) if operation == 'recvn' else b'')
+            got.append(
+                exc.data if operation == 'recvall' else bytes(part[: exc.received]) if operation == 'recvn' else b''
+            )
             return True
         except sock.Closed as exc:
             got.append(bytes(part[: exc.received]))
@@ -175,8 +177,8 @@ async def _cancel(thread):
 
 
 def test_s36_cancelled_send_tells_how_much_the_peer_gets(run):
-    """Scenario 36: Cancel at the moment of completion -> either the result or `Cancelled`, no bytes lost: the next recv
-    gets them."""
+    """Scenario 36: Cancel at the moment of completion -> either the result or `Cancelled`, no bytes lost: the next
+    recv gets them."""
     data = random.Random(36).randbytes(3_000_000)
     conn, other = connection()
     received = bytearray()
@@ -347,12 +349,12 @@ def test_s38_hundred_thousand_deadlines_set_and_cancelled_leave_memory_flat(thre
         with conn, other:
             for work in (together, one_by_one, waits):
                 after = []
-                for _ in range(7):
+                for _ in range(6):
                     sock.run(work, threads={threads})
                     gc.collect()
                     after.append(resident())
                 # A dead entry for each would be 100,000 times 24 bytes and more in each round.
-                assert min(after[5:]) - max(after[1:3]) < 5_000_000, (work, after)
+                assert min(after[4:]) - max(after[1:3]) < 4_000_000, (work, after)
     """)
 
 
@@ -424,8 +426,8 @@ STOPPED = """
 @pytest.mark.skipif(not hasattr(signal, 'SIGSTOP'), reason='no SIGSTOP')
 @pytest.mark.parametrize('threads', ['1', '3'])
 def test_s39_after_a_stop_longer_than_all_deadlines_data_wins_over_expiry(threads):
-    """Scenario 39: The process is stopped (SIGSTOP) for longer than all deadlines -> after SIGCONT ready data wins over
-    expiry where both are due."""
+    """Scenario 39: The process is stopped (SIGSTOP) for longer than all deadlines -> after SIGCONT ready data wins
+    over expiry where both are due."""
     command = [sys.executable, '-W', 'error', '-c', textwrap.dedent(STOPPED), threads]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -538,8 +540,8 @@ def test_s40_wall_clock_that_leaps_changes_nothing(tmp_path, threads):
 
 
 def test_s41_thread_that_catches_cancelled_and_waits_again_goes_on(run):
-    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step, cancel
-    oneself -> defined and tested."""
+    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
+    cancel oneself -> defined and tested."""
 
     async def waits():
         with pytest.raises(sock.Cancelled):
@@ -556,8 +558,8 @@ def test_s41_thread_that_catches_cancelled_and_waits_again_goes_on(run):
 
 
 def test_s41_cancel_twice_ends_this_wait_and_the_next(run):
-    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step, cancel
-    oneself -> defined and tested."""
+    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
+    cancel oneself -> defined and tested."""
 
     async def waits():
         for _ in range(2):
@@ -576,8 +578,8 @@ def test_s41_cancel_twice_ends_this_wait_and_the_next(run):
 
 
 def test_s41_cancel_before_the_first_step_ends_the_first_wait(run):
-    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step, cancel
-    oneself -> defined and tested."""
+    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
+    cancel oneself -> defined and tested."""
     steps = []
 
     async def late():
@@ -610,8 +612,8 @@ def test_s41_cancel_before_the_first_step_ends_the_first_wait(run):
 
 
 def test_s41_cancel_oneself_ends_the_next_wait(run):
-    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step, cancel
-    oneself -> defined and tested."""
+    """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
+    cancel oneself -> defined and tested."""
 
     async def main():
         sock.thread().cancel()

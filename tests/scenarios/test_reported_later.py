@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 import sock
-from support import python
+from support import busy, python
 
 
 def dumped():
@@ -60,7 +60,9 @@ def test_s73_dump_says_plainly_that_nothing_will_come():
     assert sock.start(5) is True
 
 
-@pytest.mark.parametrize('by', ['an OS thread', pytest.param('a signal', marks=pytest.mark.skipif(os.name == 'nt', reason='no SIGALRM'))])
+@pytest.mark.parametrize(
+    'by', ['an OS thread', pytest.param('a signal', marks=pytest.mark.skipif(os.name == 'nt', reason='no SIGALRM'))]
+)
 def test_s73_start_waits_on_since_others_may_still_resume_them(by):
     """Scenario 73: Everything waits for what never comes -> the dump says so plainly; under `sock.testing` it is a
     `Deadlock`. Outside it `start()` waits on: a signal handler or another OS thread may still resume them."""
@@ -107,8 +109,8 @@ class Counted:
 
 @pytest.mark.parametrize('threads', [2, 3])
 def test_s74_event_for_each_direction_of_one_socket_resumes_each_thread_once(threads):
-    """Scenario 74: Two OS threads on one Poller see one event each for the two directions of one socket -> each resumed
-    once."""
+    """Scenario 74: Two OS threads on one Poller see one event each for the two directions of one socket -> each
+    resumed once."""
 
     async def waits(counted):
         return await counted
@@ -167,7 +169,7 @@ def test_s75_new_earliest_deadline_wakes_an_os_thread_that_sleeps_for_a_later_on
         assert not os_thread.is_alive()
     assert min(passed) >= 0
     # The best of many, since machines are busy.
-    assert min(passed) < 0.02
+    assert min(passed) < 0.02 * busy()
 
 
 def voluntary_switches():
@@ -223,7 +225,7 @@ def test_s76_message_on_one_connection_wakes_one_of_eight_os_threads():
     switches = sock.run(main, threads=count)
     # One that waits in the OS goes on with the thread, and one that was idle waits in the OS in its place: two that
     # sleep again, each once. If all of them woke up it would be eight.
-    assert rounds * 0.9 < switches < rounds * 4, switches / rounds
+    assert switches < rounds * 4, switches / rounds
 
 
 CLIENTS = """
@@ -434,7 +436,7 @@ def test_s78_slow_clients_lose_their_sockets_and_the_others_are_served_meanwhile
     # They did send something: it is not that they were silent.
     assert sum(len(request) > 0 for _, request in timeouts) > count / 2
     assert len(answers) > 10
-    assert max(answers) < 1.5
+    assert max(answers) < 1.5 * busy()
 
 
 def test_s79_bytearray_that_changes_while_it_is_sent_is_sent_as_it_is_when_its_turn_comes(run):
@@ -485,13 +487,15 @@ SUBINTERPRETER = """
         return 'whole'
 
     for _ in range(2):
-        failed = interpreters.run_string(interpreters.create(), '''if True:
+        other = interpreters.create()
+        failed = interpreters.run_string(other, '''if True:
             try:
                 import sock
             except ImportError as error:
                 print('refused:', error, flush=True)
         ''')
         assert failed is None, failed
+        interpreters.destroy(other)
     assert sock.run(works) == 'whole'
 """
 

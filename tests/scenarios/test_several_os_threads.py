@@ -16,6 +16,7 @@ import traceback
 
 import pytest
 import sock
+from support import busy
 
 #: No wait may outlast its event by so many seconds, on whatever machine.
 LATE = 2
@@ -23,7 +24,7 @@ LATE = 2
 
 @contextlib.contextmanager
 def polling(count, poll=lambda: sock.start(30)):
-    """So many OS threads more that poll this one's Poller until the block ends; gives a list of what `poll` returned."""
+    """So many OS threads more that poll this one's Poller until the block ends; gives what `poll` returned in each."""
     poller = sock.poller()
     results = []
 
@@ -156,7 +157,7 @@ def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_w
     # Half a second, and not an hour: a spin or a tick would show as well.
     assert idle < 0.05
     # The best of many, since machines are busy; several of them on one processor take turns.
-    assert passed < 0.001 * max(1, 2 * count / os.cpu_count())
+    assert passed < 0.001 * busy() * max(1, 2 * count / os.cpu_count())
 
 
 def test_s53_os_thread_that_computes_for_a_second_leaves_all_events_to_the_others():
@@ -183,7 +184,7 @@ def test_s53_os_thread_that_computes_for_a_second_leaves_all_events_to_the_other
     late = sock.run(main, threads=2)
     # A switch of the interpreter's lock takes up to 5 ms, and each answer needs some.
     assert len(late) > 10
-    assert max(late) < 0.5
+    assert max(late) < 0.5 * busy()
 
 
 def _later(func):
@@ -399,8 +400,8 @@ def test_s56_poller_that_is_dropped_while_an_os_thread_polls_it_goes_on(reported
 
 
 def test_s57_socket_moves_to_another_poller_when_nobody_waits_on_it():
-    """Scenario 57: A socket made under one Poller, used under another -> moves over, or a RuntimeError that says what to
-    do."""
+    """Scenario 57: A socket made under one Poller, used under another -> moves over, or a RuntimeError that says what
+    to do."""
     ours, other = socket.socketpair()
     conn = sock.fromsocket(ours)
 
@@ -428,13 +429,15 @@ def _elsewhere(func, *args):
 
 
 def test_s57_socket_on_which_a_thread_of_another_poller_waits_is_a_runtime_error_that_says_what_to_do():
-    """Scenario 57: A socket made under one Poller, used under another -> moves over, or a RuntimeError that says what to
-    do."""
+    """Scenario 57: A socket made under one Poller, used under another -> moves over, or a RuntimeError that says what
+    to do."""
     ours, other = socket.socketpair()
     conn = sock.fromsocket(ours)
 
     async def fills():
-        with pytest.raises(RuntimeError, match='a thread of another Poller waits on this socket: let one Poller have both'):
+        with pytest.raises(
+            RuntimeError, match='a thread of another Poller waits on this socket: let one Poller have both'
+        ):
             await conn.send(bytes(10_000_000))
         return True
 
@@ -452,8 +455,8 @@ def test_s57_socket_on_which_a_thread_of_another_poller_waits_is_a_runtime_error
 
 
 def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads():
-    """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no lost
-    item, FIFO per producer."""
+    """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no
+    lost item, FIFO per producer."""
     gaps = [0] * 16
     counts = [0] * 16
 
@@ -477,9 +480,10 @@ def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads():
 
 
 def test_s58_queues_lose_no_item_and_keep_each_producers_order_over_eight_os_threads():
-    """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no lost
-    item, FIFO per producer."""
+    """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no
+    lost item, FIFO per producer."""
     producers, each = 8, 300
+
     async def produce(items, name):
         for i in range(each):
             await items.put((name, i))
@@ -562,8 +566,8 @@ if hasattr(os, 'fork'):
 @pytest.mark.parametrize('pause', PAUSES)
 @pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
 def test_s59_pauses_of_the_whole_interpreter_stall_nothing(pause):
-    """Scenario 59: Stop-the-world pauses of free-threaded Python (gc, sys.settrace) while some wait in the kernel -> no
-    stall, no deadlock."""
+    """Scenario 59: Stop-the-world pauses of free-threaded Python (gc, sys.settrace) while some wait in the kernel ->
+    no stall, no deadlock."""
     over = False
     paused = 0
 
@@ -646,12 +650,11 @@ def test_s60_context_and_exceptions_follow_the_thread():
         except KeyError as handled:
             await _hop()
             # What is being handled is the thread's, and not the OS thread's.
-            assert sys.exception() is handled if hasattr(sys, 'exception') else sys.exc_info()[1] is handled
-            try:
+            seen = sys.exc_info()[1]
+            with pytest.raises(ValueError, match=name) as failed:
                 await fails(name)
-            except ValueError as error:
-                assert error.__context__ is handled
-                assert [frame.name for frame in traceback.extract_tb(error.__traceback__)] == ['hops', 'fails']
+            assert (seen, failed.value.__context__) == (handled, handled)  # noqa: PT017
+            assert [frame.name for frame in traceback.extract_tb(failed.tb)] == ['hops', 'fails']
         assert sys.exc_info() == (None, None, None)
         await _hop()
         assert sys.exc_info() == (None, None, None)
