@@ -1,7 +1,9 @@
-"""What sock must survive, a test or more for each line of docs/reliability.md; see tests/conftest.py for what each gets."""
+"""What sock must survive: a test or more for each line of docs/reliability.md. What each gets: tests/conftest.py."""
 
 import pytest
 import sock
+
+pytest.register_assert_rewrite('scenarios.faults')
 
 #: Seconds that a scenario may take.
 LIMIT = 40
@@ -9,10 +11,12 @@ LIMIT = 40
 
 @pytest.fixture(params=[1, 3], ids=['1-os-thread', '3-os-threads'])
 def run(request):
-    """Runs a coroutine function to its end, by one OS thread and by three that share a Poller; `run.threads` tells which."""
+    """Runs a coroutine function to its end, by one OS thread and by three (`run.threads`) that share a Poller."""
 
     def run(func, *args):
         async def bounded():
+            # Until the other OS threads are there.
+            await sock.sleep(0)
             running = sock.newthread(func, *args, name='test')
             with sock.deadline(sock.clock() + LIMIT):
                 try:
