@@ -1,0 +1,29 @@
+"""What sock must survive, a test or more for each line of docs/reliability.md; see tests/conftest.py for what each gets."""
+
+import pytest
+import sock
+
+#: Seconds that a scenario may take.
+LIMIT = 40
+
+
+@pytest.fixture(params=[1, 3], ids=['1-os-thread', '3-os-threads'])
+def run(request):
+    """Runs a coroutine function to its end, by one OS thread and by three that share a Poller; `run.threads` tells which."""
+
+    def run(func, *args):
+        async def bounded():
+            running = sock.newthread(func, *args, name='test')
+            with sock.deadline(sock.clock() + LIMIT):
+                try:
+                    return await running
+                except sock.Timeout:
+                    if running.done:
+                        raise
+                    sock.dump()
+                    pytest.fail(f'not done after {LIMIT} s')
+
+        return sock.run(bounded, threads=request.param)
+
+    run.threads = request.param
+    return run
