@@ -97,19 +97,6 @@ def test_accept_with_expires_in_the_past_takes_who_waits(listener):
     run(main)
 
 
-def test_closing_the_listener_wakes_accept(listener):
-    async def accepting():
-        with pytest.raises(sock.Closed, match=r'accept tcp 127\.0\.0\.1:'):
-            await listener.accept()
-
-    async def main():
-        thread = sock.newthread(accepting)
-        listener.close()
-        await thread
-
-    run(main)
-
-
 def test_second_thread_in_accept_is_busy(listener):
     async def accepting():
         conn, _, _ = await listener.accept()

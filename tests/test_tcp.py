@@ -3,7 +3,6 @@
 import array
 import contextlib
 import ctypes
-import gc
 import mmap
 import os
 import re
@@ -14,20 +13,11 @@ import time
 
 import pytest
 import sock
-from support import LINUX, run
+from support import LINUX, reset_on_close, run, unread
 
 
 def now():
     return sock.clock()
-
-
-def reset_on_close(other):
-    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-
-
-def unread(s):
-    """Whatever is there for a stdlib socket until its end."""
-    return b''.join(iter(lambda: s.recv(1 << 20), b''))
 
 
 def receive_exactly(s, n):
@@ -138,35 +128,6 @@ def test_recv_waiting_wakes_at_fin(peer):
 
     assert run(main()) == 0
     timer.join()
-
-
-def test_recv_after_reset_raises_and_the_data_before_it_comes_first(peer):
-    conn, other = peer
-
-    async def main():
-        other.sendall(b'data')
-        assert await conn.recv(2) == b'da'
-        reset_on_close(other)
-        other.close()
-        with pytest.raises(sock.ConnectionReset) as caught:
-            while True:
-                await conn.recv(1)
-        assert isinstance(caught.value, ConnectionResetError)
-
-    run(main())
-
-
-@pytest.mark.parametrize('size', [1, 7, 64])
-def test_read_of_exactly_the_buffer_then_a_wait_does_not_hang(peer, size):
-    conn, other = peer
-    buf = bytearray(size)
-
-    async def main():
-        for _ in range(20):
-            other.sendall(b'x' * size)
-            assert await conn.recv(buf) == size
-
-    run(main())
 
 
 def test_read_that_does_not_drain_is_followed_by_the_rest(peer):
@@ -513,56 +474,6 @@ def test_close_leaves_full_buffers_to_be_delivered(peer):
     assert len(unread(other)) == sent[0] > 0
 
 
-def test_close_is_idempotent(peer):
-    conn, _ = peer
-    assert not conn.closed
-    for _ in range(3):
-        conn.close()
-        assert conn.closed
-    assert conn.fileno() == -1
-
-
-@pytest.mark.parametrize('operation', ['recv', 'recv_bytes', 'recvn', 'recvall', 'send', 'readable', 'writable'])
-def test_close_wakes_who_waits_with_closed_that_says_who_and_where(peer, operation):
-    conn, _ = peer
-    conn.setopt('so_sndbuf', 4096)
-    big = bytes(30_000_000)
-    operations = {
-        'recv': lambda: conn.recv(bytearray(1)),
-        'recv_bytes': lambda: conn.recv(10),
-        'recvn': lambda: conn.recvn(bytearray(1)),
-        'recvall': lambda: conn.recvall(),
-        'send': lambda: conn.send(big),
-        'readable': lambda: conn.readable(),
-        'writable': lambda: conn.writable(),
-    }
-
-    async def waiter():
-        with pytest.raises(sock.Closed) as caught:
-            await operations[operation]()
-        return caught.value
-
-    async def closer():
-        conn.close()
-
-    async def main():
-        if operation == 'writable':
-            await fill(conn)
-        thread = sock.newthread(waiter)
-        assert not thread.done
-        begin = time.monotonic()
-        sock.newthread(closer, name='the closer')
-        error = await thread
-        assert time.monotonic() - begin < 1
-        return error
-
-    error = run(main())
-    assert error.err == 'closed'
-    assert error.errno is None
-    assert "by thread 'the closer'" in str(error)
-    assert re.search(r'in closer, .*test_tcp\.py:\d+', str(error))
-
-
 def test_operations_on_a_closed_socket_are_closed(peer):
     conn, _ = peer
     conn.close()
@@ -580,19 +491,6 @@ def test_operations_on_a_closed_socket_are_closed(peer):
     run(main())
     assert conn.closed
     assert repr(conn) == '<sock.TCP closed>'
-
-
-def test_close_from_another_os_thread_wakes_who_waits(peer):
-    conn, _ = peer
-    timer = threading.Timer(0.02, conn.close)
-
-    async def main():
-        timer.start()
-        with pytest.raises(sock.Closed):
-            await conn.recv(1)
-
-    run(main())
-    timer.join()
 
 
 def test_with_and_async_with_close(peer):
@@ -673,39 +571,6 @@ def test_shutdown_while_the_other_direction_is_busy_loses_nothing(peer):
     assert run(main()) == data
     sender.join()
     assert unread(other) == b''
-
-
-def test_unclosed_socket_is_closed_with_a_resource_warning():
-    conn = sock.fromsocket(socket.socket())
-    fd = conn.fileno()
-    with pytest.warns(ResourceWarning, match='unclosed tcp'):
-        del conn
-        gc.collect()
-    with pytest.raises(OSError, match='Bad file descriptor'):
-        os.fstat(fd)
-
-
-def test_socket_that_a_thread_waits_on_lives_on_without_other_references(peer):
-    conn, other = peer
-    taken = sock.fromfd(conn.detach())
-
-    async def main(conn):
-        return await conn.recv(10)
-
-    async def outer():
-        nonlocal taken
-        thread = sock.newthread(main, taken)
-        fd = taken.fileno()
-        taken = None
-        gc.collect()
-        assert os.fstat(fd)
-        other.sendall(b'alive')
-        assert await thread == b'alive'
-        del thread
-        gc.collect()
-
-    with pytest.warns(ResourceWarning):
-        run(outer())
 
 
 # Full duplex and Busy
@@ -1107,65 +972,6 @@ def test_fromfd_of_a_kind_of_socket_that_has_no_class_leaves_it_open():
 
 
 # Reuse, ends of everything
-
-
-def test_descriptor_number_reused_by_a_new_socket_sees_nothing_of_the_old_one():
-    """Close a socket with an event on its way, and open others that get its number."""
-
-    async def reader(conn, got):
-        got.append(await conn.recv(10))
-
-    async def main():
-        for _ in range(50):
-            a, b = socket.socketpair()
-            conn = sock.fromsocket(b)
-            old = sock.newthread(reader, conn, [])
-            a.send(b'old')
-            fd = conn.fileno()
-            conn.close()
-            c, d = socket.socketpair()
-            new = sock.fromsocket(d) if d.fileno() == fd else sock.fromsocket(c)
-            other = c if d.fileno() == -1 else d
-            got = []
-            thread = sock.newthread(reader, new, got)
-            await sock.sleep(0)
-            await sock.sleep(0.001)
-            assert got == []
-            other.send(b'new')
-            await thread
-            assert got == [b'new']
-            with pytest.raises(sock.Closed):
-                await old
-            new.close()
-            other.close()
-            a.close()
-
-    run(main())
-
-
-def test_duplicate_of_a_closed_descriptor_reaches_nobody(peer):
-    """The kernel keeps a registration alive while a duplicate lives: no event of it may reach us."""
-    conn, other = peer
-
-    async def main():
-        duplicate = os.dup(conn.fileno())
-        thread = sock.newthread(waiting)
-        conn.close()
-        with pytest.raises(sock.Closed):
-            await thread
-        other.sendall(b'x')
-        turns = 0
-        until = now() + 0.02
-        while now() < until:
-            await sock.sleep(0.005)
-            turns += 1
-        os.close(duplicate)
-        assert turns <= 5
-
-    async def waiting():
-        await conn.recv(1)
-
-    run(main())
 
 
 def test_out_of_band_data_inline_does_not_stop_the_stream(peer):

@@ -1,4 +1,4 @@
-"""What sock must survive, a test or more for each line of docs/reliability.md; see tests/conftest.py for what each gets."""
+"""What sock must survive: a test or more for each line of docs/reliability.md. What each gets: tests/conftest.py."""
 
 import pytest
 import sock
@@ -9,7 +9,7 @@ LIMIT = 40
 
 @pytest.fixture(params=[1, 3], ids=['1-os-thread', '3-os-threads'])
 def run(request):
-    """Runs a coroutine function to its end, by one OS thread and by three that share a Poller; `run.threads` tells which."""
+    """Runs a coroutine function to its end, by one OS thread and by three (`run.threads`) that share a Poller."""
 
     def run(func, *args):
         async def bounded():
