@@ -3,6 +3,8 @@
 import pytest
 import sock
 
+pytest.register_assert_rewrite('scenarios.faults')
+
 #: Seconds that a scenario may take.
 LIMIT = 40
 

@@ -51,6 +51,20 @@ def no_descriptors():
             os.close(fd)
 
 
+@contextlib.contextmanager
+def descriptors(count):
+    """At least so many descriptors for this process."""
+    if sys.platform == 'win32':
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f'needs {count} descriptors, and may have {hard}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 # System calls
 
 
@@ -79,6 +93,49 @@ def injected(code, *injections, args=()):
         finally:
             process.kill()
             process.communicate()
+
+
+def accept_suffers(error, threads, raises=None):
+    """accept(2) fails with clients queued: that comes out as ``raises``, or accept goes on; none of them is lost."""
+    code = """
+        import socket, sys
+        import sock
+
+        raises = getattr(sock, sys.argv[2]) if sys.argv[2] else ()
+        failed = []
+
+        async def accept(listener):
+            while True:
+                try:
+                    conn, _, _ = await listener.accept(sock.clock() + 10)
+                except raises as error:
+                    failed.append(error)
+                else:
+                    conn.close()
+                    return
+
+        async def main():
+            with sock.tcp() as listener:
+                listener.listen('127.0.0.1')
+                clients = [socket.create_connection(tuple(listener.local_addr), 10) for _ in range(5)]
+                for client in clients:
+                    with client:
+                        await accept(listener)
+                        assert client.recv(1) == b''
+                # strace counts for each OS thread by itself.
+                assert len(failed) >= 3 if raises else not failed, failed
+                # And it goes on waiting.
+                thread = sock.newthread(accept, listener)
+                assert not thread.done
+                with socket.create_connection(tuple(listener.local_addr), 10):
+                    await thread
+
+        sock.run(main, threads=int(sys.argv[1]))
+    """
+    name = '' if raises is None else raises.__name__
+    with injected(code, f'accept4:error={error}:when=1..3', args=(threads, name)) as calls:
+        pass
+    assert sum('INJECTED' in call for call in calls) >= 3
 
 
 # Networks
