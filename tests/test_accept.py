@@ -1,6 +1,5 @@
 """bind, listen and accept."""
 
-import contextlib
 import socket
 
 import pytest
@@ -108,25 +107,6 @@ def test_readable_tells_of_a_connection(listener):
     run(main)
 
 
-def test_cancelled_accept_loses_no_connection(listener):
-    async def accepting():
-        conn, _, _ = await listener.accept()
-        conn.close()
-
-    async def main():
-        for _ in range(20):
-            thread = sock.newthread(accepting)
-            with connect(listener):
-                thread.cancel()
-                with contextlib.suppress(sock.Cancelled):
-                    await thread
-                    continue
-                conn, _, _ = await listener.accept(sock.clock() + 5)
-                conn.close()
-
-    run(main)
-
-
 # bind and listen
 
 
@@ -162,12 +142,6 @@ def test_listen_with_a_backlog(backlog):
 def test_address_of_another_host_is_address_not_available():
     with sock.tcp() as s, pytest.raises(sock.AddressNotAvailable):
         s.bind('192.0.2.1')
-
-
-def dual_stack():
-    with contextlib.suppress(OSError), socket.create_server(('::', 0), family=socket.AF_INET6, dualstack_ipv6=True):
-        return True
-    return False
 
 
 def test_listener_of_a_taken_over_stdlib_socket():

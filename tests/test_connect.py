@@ -2,11 +2,9 @@
 
 import os
 import socket
-import threading
 
 import pytest
 import sock
-from sock import _addrinfo
 from support import LINUX, run
 
 
@@ -83,25 +81,6 @@ def test_numeric_address_never_asks_the_system(monkeypatch, listener):
     async def main():
         with sock.tcp() as s:
             await s.connect(*listener.getsockname())
-
-    run(main)
-
-
-def test_numeric_connect_uses_no_worker_while_look_ups_are_stuck(monkeypatch, listener):
-    release = threading.Event()
-    monkeypatch.setattr(socket, 'getaddrinfo', lambda *args: release.wait(10) and [])
-
-    async def stuck(i):
-        with pytest.raises(sock.Error):
-            await sock.resolve(f'slow-{i}')
-
-    async def main():
-        threads = [sock.newthread(stuck, i) for i in range(3 * _addrinfo.resolvers.limit)]
-        with sock.tcp() as s:
-            await s.connect(*listener.getsockname(), expires=sock.clock() + 5)
-        release.set()
-        for thread in threads:
-            await thread
 
     run(main)
 

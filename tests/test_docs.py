@@ -183,7 +183,7 @@ def test_reference_names_tests_that_are_there():
     named = re.findall(r'`(test_\w+)`', REFERENCE)
     assert len(named) > 25
     there = set(
-        re.findall(r'^def (test_\w+)', ''.join(p.read_text() for p in Path(__file__).parent.glob('*.py')), re.M)
+        re.findall(r'^def (test_\w+)', ''.join(p.read_text() for p in Path(__file__).parent.rglob('*.py')), re.M)
     )
     assert set(named) <= there
 
