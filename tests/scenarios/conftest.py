@@ -15,6 +15,8 @@ def run(request):
 
     def run(func, *args):
         async def bounded():
+            # Until the other OS threads are there.
+            await sock.sleep(0)
             running = sock.newthread(func, *args, name='test')
             with sock.deadline(sock.clock() + LIMIT):
                 try:
