@@ -25,6 +25,14 @@ def run(func):
     return thread.result()
 
 
+def python(code, *args, **options):
+    """Runs a program that has to end quietly; what it printed."""
+    command = [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, **options)
+    assert (done.returncode, done.stderr) == (0, ''), f'{done.returncode}: {done.stderr}'
+    return done.stdout
+
+
 def interrupt(code, within):
     """Runs a program that prints 'ready', sends it Ctrl-C, and sees it print 'interrupted' within so many seconds."""
     process = subprocess.Popen(
@@ -42,13 +50,6 @@ def interrupt(code, within):
     finally:
         process.kill()
         process.communicate()
-
-
-def runs_clean(code, *args):
-    """Runs a program whose warnings are errors, and which prints nothing."""
-    program = [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *map(str, args)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=40)
-    assert (done.returncode, done.stdout + done.stderr) == (0, '')
 
 
 def reset_on_close(other):

@@ -478,7 +478,7 @@ def test_s28_empty_buffer_in_recv(run, peer, into):
 
 def test_s29_udp_server_lives_on(run):
     """Scenario 29: UDP: datagram too long for the buffer, too long to send, to a closed port, from a spoofed peer on a
-    connected socket, 64 KB, burst beyond the buffer -> as SPEC.md; the server lives on."""
+    connected socket, 64 KB, burst beyond the buffer -> as documented; the server lives on."""
     largest = os.urandom(65507)
 
     async def serve(server):

@@ -457,11 +457,9 @@ def test_s67_reuseport_balances(run):
                     accepted[i] += 1
 
             threads = [sock.newthread(accepting, i) for i in range(2)]
-            for _ in range(100):
-                with socket.create_connection(('127.0.0.1', port), PATIENCE) as client:
-                    before = sum(accepted)
-                    assert await sock.offload(client.recv, 1) == b''
-                    while sum(accepted) == before:
+            for i in range(100):
+                with socket.create_connection(('127.0.0.1', port), PATIENCE):
+                    while sum(accepted) <= i:
                         await sock.sleep(0)
             assert min(accepted) > 10
             for thread in threads:

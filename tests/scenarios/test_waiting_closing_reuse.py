@@ -14,7 +14,7 @@ import time
 import pytest
 import sock
 from conftest import PATIENCE
-from support import LINUX, Counted, reset_on_close, runs_clean
+from support import LINUX, Counted, python, reset_on_close
 from test_operations import OPERATIONS, sides, waiting
 
 from .faults import injected, outstanding, registrations
@@ -369,7 +369,7 @@ def test_s07_close_at_the_end_is_silent(threads, when):
 
         sock.run(main, threads=threads)
     """
-    runs_clean(code, threads, when)
+    assert python(code, str(threads), when) == ''
 
 
 @pytest.mark.parametrize('second', ['data', 'end', 'reset'])
