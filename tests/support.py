@@ -25,6 +25,11 @@ def run(func):
     return thread.result()
 
 
+def busy():
+    """How many times as long as on a free machine something may take that waits for a processor."""
+    return max(1, os.getloadavg()[0] / os.cpu_count()) if hasattr(os, 'getloadavg') else 1
+
+
 def python(code, *args, **options):
     """Runs a program that has to end quietly; what it printed."""
     command = [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *args]

@@ -115,34 +115,6 @@ def test_dump_prints_them_all():
     assert 'no threads' in out.getvalue()
 
 
-def test_dump_says_plainly_that_nothing_will_come():
-    threads = [sock.newthread(_outer), sock.newthread(sock.Event().wait)]
-    out = io.StringIO()
-    sock.dump(out)
-    assert 'no socket and no deadline will wake any of them' in out.getvalue()
-    last = sock.newthread(_await, sock.sleep(60))
-    out = io.StringIO()
-    sock.dump(out)
-    assert 'no socket and no deadline' not in out.getvalue()
-    for thread in [*threads, last]:
-        thread.cancel()
-    assert sock.start(5)
-
-
-def test_dump_during_churn_over_several_os_threads():
-    async def main():
-        async def work():
-            for _ in range(200):
-                await sock.sleep(0)
-
-        threads = [sock.newthread(work) for _ in range(50)]
-        while not all(thread.done for thread in threads):
-            sock.dump(io.StringIO())
-            await sock.sleep(0)
-
-    sock.run(main, threads=3)
-
-
 def test_stats_of_a_stream(peer):
     conn, other = peer
 

@@ -251,27 +251,6 @@ def test_refused_arguments_give_no_warning_of_a_forgotten_await(peer):
     gc.collect()
 
 
-SUBINTERPRETER = """
-try:
-    import _interpreters as interpreters
-except ImportError:
-    import _xxsubinterpreters as interpreters
-failed = interpreters.run_string(interpreters.create(), '''
-try:
-    import sock
-except ImportError as error:
-    print('refused', error)
-''')
-assert failed is None, failed
-"""
-
-
-def test_import_in_a_subinterpreter_is_an_import_error():
-    result = subprocess.run([sys.executable, '-c', SUBINTERPRETER], capture_output=True, text=True, timeout=30)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith('refused ')
-
-
 def test_import_takes_less_than_40_ms_more_than_a_bare_interpreter(tmp_path):
     """The best of several, since machines are busy; the benchmark has the median."""
     # Compiled once, as pip does it when it installs a package.

@@ -465,55 +465,6 @@ def test_operation_that_expires_closes_the_socket_and_raises_timeout(peer, opera
     assert 'the socket is closed' in str(error)
 
 
-def test_expires_in_the_past_lets_what_can_finish_at_once(peer):
-    conn, other = peer
-
-    async def main():
-        assert await conn.send(b'x', expires=now() - 1) == 1
-        other.sendall(b'y')
-        await conn.readable()
-        assert await conn.recv(10, expires=now() - 1) == b'y'
-
-    run(main())
-    assert not conn.closed
-
-
-@pytest.mark.parametrize('expires', [None, float('inf'), 10**12, 1e300])
-def test_expires_far_away_waits(peer, expires):
-    conn, other = peer
-
-    async def reader():
-        return await conn.recv(10, expires=expires)
-
-    async def main():
-        thread = sock.newthread(reader)
-        await sock.sleep(0.01)
-        assert not thread.done
-        other.sendall(b'x')
-        assert await thread == b'x'
-
-    run(main())
-
-
-def test_expires_takes_an_int(peer):
-    conn, _ = peer
-
-    async def main():
-        with pytest.raises(sock.Timeout):
-            await conn.recv(10, expires=int(now()))
-
-    run(main())
-
-
-def test_expires_that_is_no_number_is_an_error_and_leaves_the_socket_alone(peer):
-    conn, _ = peer
-    with pytest.raises(ValueError, match='not a number'):
-        conn.recv(10, expires=float('nan'))
-    with pytest.raises(TypeError, match=r'expires must be a sock\.clock'):
-        conn.recv(10, expires='soon')
-    assert not conn.closed
-
-
 def test_data_that_comes_with_the_deadline_is_not_lost(peer):
     """Ready data wins over a deadline where both are due: the loop was held up for longer than the deadline."""
     conn, other = peer
@@ -551,29 +502,6 @@ def test_cancel_leaves_the_socket_open_and_whole(peer):
         assert await conn.recv(10) == b'x'
 
     run(main())
-
-
-def test_cancel_when_the_data_is_there_loses_none_of_it(peer):
-    conn, other = peer
-    got = []
-
-    async def reader():
-        got.append(await conn.recv(10))
-
-    async def main():
-        for i in range(50):
-            thread = sock.newthread(reader)
-            other.sendall(b'%02d' % i)
-            if i % 2:
-                await sock.sleep(0)
-            thread.cancel()
-            with contextlib.suppress(sock.Cancelled):
-                await thread
-        other.shutdown(socket.SHUT_WR)
-        got.append(await conn.recvall())
-
-    run(main())
-    assert b''.join(got) == b''.join(b'%02d' % i for i in range(50))
 
 
 def test_coroutine_closed_while_it_waits_frees_the_direction(peer):

@@ -99,7 +99,8 @@ def excepthook(thread: Thread, exc: BaseException) -> None:
 def _report(thread: Thread, exc: BaseException) -> None:
     try:
         sys.modules['sock'].excepthook(thread, exc)
-    except Exception as broken:
+    except BaseException as broken:
+        # Whatever it is: who calls us may be in the middle of a thread's end, where nothing can be raised.
         excepthook(thread, broken)
         excepthook(thread, exc)
 
@@ -205,6 +206,18 @@ async def _wrapped(awaitable: Any) -> Any:
     return await awaitable
 
 
+class _Over:
+    """What a plain function returns that is awaited, and has done all there is to do: no Ctrl-C comes between."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+over = _Over()
+
+
 def threads(poller: Poller | None = None) -> list[Thread]:
     """The threads of a poller (default: this OS thread's) that have not ended."""
     of = poller or globals()['poller']()
@@ -265,16 +278,18 @@ def _signals(poller: Poller) -> Iterator[None]:
 _ASYNC_CODE = 0x80 | 0x200
 
 
-#: Modules whose plain functions are never cut in half.
-_OURS = (__name__, 'sock._group')
+#: Modules whose plain functions are never cut in half: what closes, releases and hands on.
+_OURS = (__name__, 'sock._group', 'sock._sockets', 'sock._sync')
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C ends user code where it is, and our own where it is whole: a thread's end must not be cut in half."""
     while frame is not None:
-        if frame.f_code.co_flags & (_ASYNC_CODE):
+        # Not even a coroutine of this module: what it is about to await would go without having been awaited.
+        ours = frame.f_globals.get('__name__')
+        if ours != __name__ and frame.f_code.co_flags & _ASYNC_CODE:
             break
-        if frame.f_globals.get('__name__') in _OURS:
+        if ours in _OURS:
             _local.interrupted = True
             if _local.turns is not None:
                 _local.turns.stop()

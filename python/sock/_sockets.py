@@ -12,10 +12,11 @@ import os
 import socket
 import stat
 from collections import namedtuple
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from . import _addrinfo, _errors, _eyeballs, _sock, _workers
 from ._addrinfo import Host
+from ._scheduler import over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,8 +132,9 @@ class Socket(_sock.Socket):
     async def __aenter__(self) -> Any:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    def __aexit__(self, *exc_info: object) -> Awaitable[None]:
         self.close()
+        return over
 
     def __repr__(self) -> str:
         name = f'sock.{type(self).__name__}'

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_ulong;
+use std::hint::black_box;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
@@ -281,12 +282,64 @@ fn yielded(value: Bound<'_, PyAny>) -> Sent<'_> {
     if value.is_none() { Sent::Waits } else { Sent::Foreign(value) }
 }
 
+/// Before Python 3.14, an OS thread that wants the interpreter while that comes to its end is ended by `pthread_exit`,
+/// which unwinds the stack. Through Rust it cannot: there the OS thread stays for good, as it does on 3.14 anyway.
+struct Stays;
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Calls what runs Python for as long as it likes.
+fn staying<R>(call: impl FnOnce() -> R) -> R {
+    let stays = Stays;
+    let result = call();
+    mem::forget(stays);
+    result
+}
+
+// Called behind a `black_box`, since the interpreter's functions are declared as such that never unwind.
+type IterSend = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut *mut ffi::PyObject,
+) -> ffi::PySendResult;
+type Vectorcall = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    usize,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+/// Calls a function of anybody's.
+///
+/// # Safety
+/// `args` are `count` live objects.
+unsafe fn call<'py>(
+    func: &Bound<'py, PyAny>,
+    args: *const *mut ffi::PyObject,
+    count: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the function itself, which may unwind, whatever its declaration says; a live object, and arguments as the caller promises.
+    unsafe {
+        let vectorcall = mem::transmute::<*const (), Vectorcall>(black_box(ffi::PyObject_Vectorcall as *const ()));
+        let returned = staying(|| vectorcall(func.as_ptr(), args, count, ptr::null_mut()));
+        Bound::from_owned_ptr_or_err(func.py(), returned)
+    }
+}
+
 fn send<'py>(coro: &Bound<'py, PyAny>) -> Sent<'py> {
     let py = coro.py();
     let mut result = ptr::null_mut();
-    // SAFETY: a live coroutine is sent None; the result is a new reference, or null with an exception set.
+    // SAFETY: a live coroutine is sent None; the result is a new reference, or null with an exception set. The
+    // function may unwind, whatever its declaration says.
     unsafe {
-        match ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut result) {
+        let iter_send = mem::transmute::<*const (), IterSend>(black_box(ffi::PyIter_Send as *const ()));
+        match staying(|| iter_send(coro.as_ptr(), ffi::Py_None(), &raw mut result)) {
             ffi::PySendResult::PYGEN_NEXT => yielded(Bound::from_owned_ptr(py, result)),
             ffi::PySendResult::PYGEN_RETURN => Sent::Ended(Ok(Bound::from_owned_ptr(py, result))),
             ffi::PySendResult::PYGEN_ERROR => Sent::Ended(Err(PyErr::fetch(py))),
@@ -352,7 +405,8 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     }
     let mut out = fatal.map(|exc| PyErr::from_value(exc.clone()));
     for called in onfinish {
-        if let Err(error) = called.call1(py, (task,)) {
+        // SAFETY: one live object.
+        if let Err(error) = unsafe { call(called.bind(py), [task.as_ptr()].as_ptr(), 1) } {
             if error.is_instance_of::<PyException>(py) {
                 report(task, error.value(py));
             } else {
@@ -460,7 +514,8 @@ pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) 
         turn(&task)?;
     } else {
         static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        scheduler(py, &FIRST, "_first_turn")?.call1((&task,))?;
+        // SAFETY: one live object.
+        unsafe { call(&scheduler(py, &FIRST, "_first_turn")?, [task.as_ptr()].as_ptr(), 1) }?;
     }
     Ok(task)
 }
@@ -478,8 +533,7 @@ pub unsafe fn coroutine<'py>(
     // SAFETY: a live object, and arguments as the caller promises.
     let coro = unsafe {
         if ffi::PyCallable_Check(func.as_ptr()) != 0 {
-            let returned = ffi::PyObject_Vectorcall(func.as_ptr(), args, count, ptr::null_mut());
-            Bound::from_owned_ptr_or_err(py, returned)?
+            call(func, args, count)?
         } else if count > 0 {
             return Err(PyTypeError::new_err("newthread takes arguments with a function, not with a coroutine"));
         } else {
@@ -558,10 +612,16 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         this.done.store(true, Ordering::Release);
         this.finish(false);
-        let current = CURRENT.replace(ptr::null_mut());
-        let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
-        CURRENT.set(current);
-        let cause = closed.err().map(|error| error.into_value(py));
+        // The collector may have begun with the coroutine: it is being closed then, below on the stack, and what it
+        // waited for was the last to hold the thread.
+        let running = coro.getattr(intern!(py, "cr_running")).is_ok_and(|running| running.is_truthy().unwrap_or(false));
+        let mut cause = None;
+        if !running {
+            let current = CURRENT.replace(ptr::null_mut());
+            let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
+            CURRENT.set(current);
+            cause = closed.err().map(|error| error.into_value(py));
+        }
         // At the interpreter's end there may be nobody to tell.
         let _told = scheduler(py, &LOST, "_lost").and_then(|lost| lost.call1((&task, cause)));
     } else if this.see() {
