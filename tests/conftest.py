@@ -118,3 +118,34 @@ def names(monkeypatch):
 
     monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
     return table
+
+
+@pytest.fixture
+def listener():
+    with sock.tcp() as s:
+        s.listen('127.0.0.1')
+        yield s
+
+
+@pytest.fixture
+def udp():
+    with sock.udp() as s:
+        s.bind('127.0.0.1')
+        yield s
+
+
+@pytest.fixture
+def other():
+    """A stdlib socket of datagrams, bound."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(PATIENCE)
+        s.bind(('127.0.0.1', 0))
+        yield s
+
+
+@pytest.fixture
+def dead():
+    """An address of datagrams where nobody is."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(('127.0.0.1', 0))
+        return sock.addr(*s.getsockname(), 'udp').addr

@@ -7,13 +7,6 @@ import sock
 from support import LINUX, run
 
 
-@pytest.fixture
-def listener():
-    with sock.tcp() as s:
-        s.listen('127.0.0.1')
-        yield s
-
-
 def connect(listener):
     return socket.create_connection(tuple(listener.local_addr), 10)
 

@@ -17,22 +17,6 @@ def soon(seconds=PATIENCE):
     return sock.clock() + seconds
 
 
-@pytest.fixture
-def udp():
-    with sock.udp() as s:
-        s.bind('127.0.0.1')
-        yield s
-
-
-@pytest.fixture
-def other():
-    """A stdlib socket, bound."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(PATIENCE)
-        s.bind(('127.0.0.1', 0))
-        yield s
-
-
 def address_of(s):
     return sock.addr(*s.getsockname()[:2], 'udp').addr
 
@@ -226,14 +210,6 @@ def test_recv_from_one_address_expires_under_a_flood_of_others(udp, other):
         await flooding
 
     run(main)
-
-
-@pytest.fixture
-def dead():
-    """An address where nobody is."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.bind(('127.0.0.1', 0))
-        return address_of(s)
 
 
 def test_icmp_error_of_a_connection_that_was_undone_is_forgotten(udp, other, dead):

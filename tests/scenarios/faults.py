@@ -18,6 +18,7 @@ import threading
 import time
 
 import pytest
+import sock
 
 with contextlib.suppress(ImportError):
     # Of Unix.
@@ -63,6 +64,39 @@ def descriptors(count):
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Canaries:
+    """Connections that take the numbers of closed descriptors over: nobody else may read from them or write to them."""
+
+    def __init__(self):
+        #: How many got the very number.
+        self.reused = 0
+
+    async def close_under(self, conn, threads):
+        """Closes a connection in another OS thread while those threads use it, and sees what became of its number."""
+        made = []
+
+        def close():
+            number = conn.fileno()
+            conn.close()
+            pair = socket.socketpair()
+            made.extend(pair if pair[1].fileno() != number else pair[::-1])
+            made[1].sendall(b'canary')
+            self.reused += made[0].fileno() == number
+
+        closer = threading.Thread(target=close)
+        closer.start()
+        for thread in threads:
+            with contextlib.suppress(sock.Error):
+                await thread
+        closer.join()
+        with made[0] as ours, made[1] as theirs:
+            for each in made:
+                each.setblocking(False)
+            assert ours.recv(100) == b'canary', 'somebody else read from it'
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
 
 
 # System calls

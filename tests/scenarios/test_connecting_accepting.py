@@ -27,13 +27,6 @@ def live():
     return s
 
 
-@pytest.fixture
-def listener():
-    with sock.tcp() as s:
-        s.listen('127.0.0.1')
-        yield s
-
-
 def connect(listener):
     return socket.create_connection(tuple(listener.local_addr), PATIENCE)
 

@@ -14,43 +14,11 @@ from conftest import PATIENCE
 from sock import _addrinfo, _errors
 from support import LINUX, Counted, reset_on_close, unread
 
-from .faults import accept_suffers, namespace, outstanding, sysctl
-from .test_waiting_closing_reuse import canaries, check, switching  # noqa: F401, a fixture
+from .faults import Canaries, accept_suffers, namespace, outstanding, sysctl
 
 
 def soon(seconds=PATIENCE):
     return sock.clock() + seconds
-
-
-@pytest.fixture
-def listener():
-    with sock.tcp() as s:
-        s.listen('127.0.0.1')
-        yield s
-
-
-@pytest.fixture
-def udp():
-    with sock.udp() as s:
-        s.bind('127.0.0.1')
-        yield s
-
-
-@pytest.fixture
-def other():
-    """A stdlib socket, bound."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(PATIENCE)
-        s.bind(('127.0.0.1', 0))
-        yield s
-
-
-@pytest.fixture
-def dead():
-    """An address where nobody is."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.bind(('127.0.0.1', 0))
-        return sock.addr(*s.getsockname(), 'udp').addr
 
 
 # 61
@@ -118,7 +86,7 @@ def test_s62_descriptor_closed_behind_our_back(run, peer, direction):
     run(main)
 
 
-def test_s62_no_sendfile_ever_hits_a_reused_number(run, switching, tmp_path):  # noqa: F811
+def test_s62_no_sendfile_ever_hits_a_reused_number(run, switching, tmp_path):
     """Scenario 62: closed in one OS thread while another is inside a system call on it -> an error; never a call on a
     reused number: a leased, counted descriptor, closed when the last call leaves.
 
@@ -126,12 +94,7 @@ def test_s62_no_sendfile_ever_hits_a_reused_number(run, switching, tmp_path):  #
     """
     path = tmp_path / 'file'
     path.write_bytes(bytes(1 << 20))
-    taken = []
-
-    def close(conn):
-        number = conn.fileno()
-        conn.close()
-        taken.append(canaries(number))
+    canaries = Canaries()
 
     async def sends(conn):
         with path.open('rb') as f:
@@ -147,13 +110,8 @@ def test_s62_no_sendfile_ever_hits_a_reused_number(run, switching, tmp_path):  #
             ours, theirs = socket.socketpair()
             with sock.fromsocket(ours) as conn, sock.fromsocket(theirs) as there:
                 threads = [sock.newthread(sends, conn), sock.newthread(drains, there)]
-                closer = threading.Thread(target=close, args=(conn,))
-                closer.start()
-                for thread in threads:
-                    with contextlib.suppress(sock.Error):
-                        await thread
-                closer.join()
-            check(taken[-1])
+                await canaries.close_under(conn, threads)
+        assert canaries.reused > 10
 
     run(main)
 

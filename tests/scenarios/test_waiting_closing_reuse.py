@@ -17,7 +17,7 @@ from conftest import PATIENCE
 from support import LINUX, Counted, python, reset_on_close
 from test_operations import OPERATIONS, sides, waiting
 
-from .faults import injected, outstanding, registrations
+from .faults import Canaries, injected, outstanding, registrations
 
 
 def soon():
@@ -219,42 +219,9 @@ def test_s04_duplicate_keeps_no_registration_alive(run, peer, how):
     run(main)
 
 
-def canaries(number):
-    """A connection that takes a number over: nobody but us may read from it or write to it."""
-    mine, theirs = socket.socketpair()
-    if theirs.fileno() == number:
-        mine, theirs = theirs, mine
-    theirs.sendall(b'canary')
-    return mine, theirs, mine.fileno() == number
-
-
-def check(canary):
-    mine, theirs, _ = canary
-    with mine, theirs:
-        for each in (mine, theirs):
-            each.setblocking(False)
-        assert mine.recv(100) == b'canary', 'somebody else read from it'
-        with pytest.raises(BlockingIOError):
-            theirs.recv(1)
-
-
-@pytest.fixture
-def switching():
-    """OS threads that take turns as often as can be."""
-    old = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(old)
-
-
 def test_s05_no_call_ever_hits_a_reused_number(run, switching):
     """Scenario 5: Closed from another OS thread while a system call on it runs -> no call ever hits a reused number."""
-    taken = []
-
-    def close(conn):
-        number = conn.fileno()
-        conn.close()
-        taken.append(canaries(number))
+    canaries = Canaries()
 
     async def sends(conn):
         while True:
@@ -269,14 +236,8 @@ def test_s05_no_call_ever_hits_a_reused_number(run, switching):
             with contextlib.ExitStack() as stack:
                 ends = [stack.enter_context(sock.fromsocket(s)) for s in socket.socketpair()]
                 threads = [sock.newthread(func, conn) for conn in ends for func in (sends, receives)]
-                closer = threading.Thread(target=close, args=(ends[0],))
-                closer.start()
-                for thread in threads:
-                    with contextlib.suppress(sock.Error):
-                        await thread
-                closer.join()
-            check(taken[-1])
-        assert sum(reused for _, _, reused in taken) > 20
+                await canaries.close_under(ends[0], threads)
+        assert canaries.reused > 20
 
     run(main)
 
