@@ -606,14 +606,14 @@ def test_s21_look_up_that_never_ends(run, monkeypatch):
         s = sock.tcp()
         begin = sock.clock()
         with pytest.raises(sock.Timeout, match="look up 'slow'"):
-            await s.connect('slow', 80, expires=begin + 0.1)
-        assert 0.1 <= sock.clock() - begin < 5
+            await s.connect('slow', 80, expires=begin + 0.5)
+        assert 0.5 <= sock.clock() - begin < 5
         ticking.cancel()
         assert s.closed
 
     try:
         run(main)
-        assert len(turns) > 5
+        assert len(turns) > 3
     finally:
         release.set()
 
@@ -661,14 +661,14 @@ def test_s21_name_server_that_never_answers(threads, tmp_path):
                 s = sock.tcp()
                 begin = sock.clock()
                 try:
-                    await s.connect('nobody.example', 80, expires=begin + 0.3)
+                    await s.connect('nobody.example', 80, expires=begin + 0.5)
                 except sock.Timeout as error:
                     assert "look up 'nobody.example'" in str(error), error
                 else:
                     raise AssertionError('connected')
-                assert 0.3 <= sock.clock() - begin < 5
+                assert 0.5 <= sock.clock() - begin < 5
                 assert s.closed
-                assert len(turns) > 10
+                assert len(turns) > 3
                 # It was asked.
                 query = await server.recv(1000, expires=sock.clock() + 10)
                 assert b'nobody' in query
