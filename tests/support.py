@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -53,3 +55,30 @@ def interrupt(code, within):
     finally:
         process.kill()
         process.communicate()
+
+
+def reset_on_close(other):
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+
+
+def unread(s):
+    """Whatever is there for a stdlib socket until its end."""
+    return b''.join(iter(lambda: s.recv(1 << 20), b''))
+
+
+class Counted:
+    """An operation that counts how often its thread had to wait in it: each wait is one resumption."""
+
+    def __init__(self, operation):
+        self.operation = operation
+        self.waits = 0
+
+    def __await__(self):
+        steps = self.operation.__await__()
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            self.waits += 1
+            yield step

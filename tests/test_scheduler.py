@@ -749,6 +749,32 @@ def test_run_returns_the_result_or_raises_the_exception():
         sock.run(raises, KeyError('k'))
 
 
+@pytest.mark.parametrize('threads', [1, 3])
+@pytest.mark.parametrize('exc', [KeyError, SystemExit, BaseException])
+@pytest.mark.parametrize('left', [0, 5])
+def test_exception_that_run_raises_after_a_wait_is_not_reported_too(threads, exc, left):
+    async def main():
+        for _ in range(left):
+            sock.newthread(sock.sleep, 60)
+        await sock.sleep(0.001)
+        raise exc('of the main thread')
+
+    with pytest.raises(exc, match='of the main thread'):
+        sock.run(main, threads=threads)
+
+
+def test_exception_in_the_finally_of_a_run_that_is_stopped_is_raised():
+    async def main():
+        try:
+            sock.stop()
+            await sock.sleep(60)
+        finally:
+            raise KeyError('at the end')
+
+    with pytest.raises(KeyError, match='at the end'):
+        sock.run(main)
+
+
 def test_run_cancels_what_was_left_running_and_waits_for_its_finally():
     ended = []
 

@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from types import FrameType
 
 from . import _sock
+from ._errors import Cancelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -308,8 +309,8 @@ def _raise_interrupt() -> None:
         raise KeyboardInterrupt
 
 
-def _drive(poller: Poller, turns: _sock.Turns) -> None:
-    """Gives each thread that is ready its turn, until ``turns`` ends."""
+def _drive(poller: Poller, turns: _sock.Turns, main: Thread | None = None) -> None:
+    """Gives each thread that is ready its turn, until ``turns`` ends. The exception of ``main`` is not reported."""
     with _signals(poller), _asyncgen_hooks():
         _local.turns = turns
         try:
@@ -317,13 +318,13 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
             turns.run()
         finally:
             _local.turns = None
-    _report_failed(poller)
+    _report_failed(poller, main)
     _raise_interrupt()
 
 
-def _report_failed(poller: Poller) -> None:
+def _report_failed(poller: Poller, main: Thread | None) -> None:
     for thread in poller._threads():
-        if thread._see() and (exc := thread._exc) is not None:
+        if thread is not main and thread._see() and (exc := thread._exc) is not None:
             _report(thread, exc)
 
 
@@ -369,7 +370,7 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
     before = _sock.made()
     turns = _sock.Turns(poller)
-    helpers = [_Helper(poller, i, turns.stop) for i in range(2, threads + 1)]
+    helpers: list[_Helper] = []
 
     def ended(_: Thread) -> None:
         for each in (turns, *(helper.turns for helper in helpers)):
@@ -379,24 +380,26 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     with _signals(poller):
         try:
             main = newthread(func, *args)
+            helpers += [_Helper(poller, i, main, turns.stop) for i in range(2, threads + 1)]
             main.onfinish(ended)
             if not main.done:
                 for helper in helpers:
                     helper.start()
-                _drive(poller, turns)
+                _drive(poller, turns, main)
             stopped = not main.done
         finally:
             for helper in helpers:
                 helper.end()
-            _cancel_rest(poller, before)
+            _cancel_rest(poller, before, main)
             if main is not None:
+                # Its exception comes out of here.
                 main._see()
-            _report_failed(poller)
+            _report_failed(poller, None)
     _raise_interrupt()
     for helper in helpers:
         if helper.failed is not None:
             raise helper.failed
-    if stopped:
+    if stopped and (main._exc is None or isinstance(main._exc, Cancelled)):
         raise RuntimeError('run() was ended by stop() before its function ended')
     return main.result()
 
@@ -407,16 +410,17 @@ class _Helper(threading.Thread):
     #: What came out of it, which ends the program.
     failed: BaseException | None = None
 
-    def __init__(self, poller: Poller, number: int, onfail: Callable[[], None]) -> None:
+    def __init__(self, poller: Poller, number: int, main: Thread, onfail: Callable[[], None]) -> None:
         super().__init__(name=f'sock run {number}', daemon=True)
         self._poller = poller
+        self._main = main
         self._onfail = onfail
         self.turns = _sock.Turns(poller)
 
     def run(self) -> None:
         try:
             poller(self._poller)
-            _drive(self._poller, self.turns)
+            _drive(self._poller, self.turns, self._main)
         except BaseException as exc:
             self.failed = exc
             self._onfail()
@@ -432,7 +436,7 @@ class _Helper(threading.Thread):
                 self.join(0.05)
 
 
-def _cancel_rest(poller: Poller, before: int) -> None:
+def _cancel_rest(poller: Poller, before: int, main: Thread | None) -> None:
     """Cancels the threads that ``run`` leaves behind, and polls until they have ended, for 5 seconds at most."""
     until = clock() + 5
     while rest := [thread for thread in threads(poller) if thread._id >= before]:
@@ -449,7 +453,7 @@ def _cancel_rest(poller: Poller, before: int) -> None:
             thread.onfinish(ended)
             thread.cancel()
         del rest, thread
-        _drive(poller, turns)
+        _drive(poller, turns, main)
         if turns.timed_out:
             print(f'sock.run: {left} threads did not end within 5 s of being cancelled', file=sys.stderr)
             return

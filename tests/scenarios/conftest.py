@@ -1,5 +1,7 @@
 """What sock must survive: a test or more for each line of docs/reliability.md. What each gets: tests/conftest.py."""
 
+import sys
+
 import pytest
 import sock
 
@@ -31,3 +33,12 @@ def run(request):
 
     run.threads = request.param
     return run
+
+
+@pytest.fixture
+def switching():
+    """OS threads that take turns as often as can be."""
+    old = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(old)
