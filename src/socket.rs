@@ -245,6 +245,15 @@ impl<T: Thread> Source<T> {
         Some(lease)
     }
 
+    /// Gives up a connect that is under way, so that another one can begin.
+    pub fn give_up_connect(&self) -> io::Result<()> {
+        let Some(lease) = self.lease() else {
+            return Ok(());
+        };
+        self.deregister(&lease);
+        if lease.give_up_connect()? { Ok(()) } else { self.renew() }
+    }
+
     /// A fresh socket of the same kind behind this one, for an OS whose sockets do not survive a failed connect.
     /// Bound to the same address; its options are the OS's defaults and no delay.
     pub fn renew(&self) -> io::Result<()> {

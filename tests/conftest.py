@@ -1,5 +1,6 @@
 """What every test gets: a watchdog, and a look at what it left behind (descriptors, OS threads, threads, reports)."""
 
+import contextlib
 import faulthandler
 import gc
 import os
@@ -8,6 +9,7 @@ import threading
 
 import pytest
 import sock
+from support import LINUX
 
 #: Seconds a test may take before the whole run is ended with a traceback of each OS thread.
 WATCHDOG = 60
@@ -78,3 +80,72 @@ def peer():
     conn = sock.fromsocket(accepted)
     with other, conn:
         yield conn, other
+
+
+@pytest.fixture
+def dead_port():
+    """A port of 127.0.0.1 that is taken and refuses connections."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        yield s.getsockname()[1]
+
+
+@pytest.fixture
+def black_hole():
+    """An address that answers nothing: a listener with a full backlog."""
+    if not LINUX:
+        pytest.skip('a full backlog drops new connections on Linux')
+    with contextlib.ExitStack() as stack:
+        s = stack.enter_context(socket.socket())
+        s.bind(('127.0.0.1', 0))
+        s.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(s.getsockname())
+        yield sock.addr(*s.getsockname()).addr
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """What host names stand for, instead of what the system says."""
+    table = {}
+
+    def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+        if host not in table:
+            raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', (address, port)) for address in table[host]]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
+    return table
+
+
+@pytest.fixture
+def listener():
+    with sock.tcp() as s:
+        s.listen('127.0.0.1')
+        yield s
+
+
+@pytest.fixture
+def udp():
+    with sock.udp() as s:
+        s.bind('127.0.0.1')
+        yield s
+
+
+@pytest.fixture
+def other():
+    """A stdlib socket of datagrams, bound."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(PATIENCE)
+        s.bind(('127.0.0.1', 0))
+        yield s
+
+
+@pytest.fixture
+def dead():
+    """An address of datagrams where nobody is."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(('127.0.0.1', 0))
+        return sock.addr(*s.getsockname(), 'udp').addr

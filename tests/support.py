@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -23,6 +25,19 @@ def run(func):
     return thread.result()
 
 
+def busy():
+    """How many times as long as on a free machine something may take that waits for a processor."""
+    return max(1, os.getloadavg()[0] / os.cpu_count()) if hasattr(os, 'getloadavg') else 1
+
+
+def python(code, *args, **options):
+    """Runs a program that has to end quietly; what it printed."""
+    command = [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, **options)
+    assert (done.returncode, done.stderr) == (0, ''), f'{done.returncode}: {done.stderr}'
+    return done.stdout
+
+
 def interrupt(code, within):
     """Runs a program that prints 'ready', sends it Ctrl-C, and sees it print 'interrupted' within so many seconds."""
     process = subprocess.Popen(
@@ -40,3 +55,30 @@ def interrupt(code, within):
     finally:
         process.kill()
         process.communicate()
+
+
+def reset_on_close(other):
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+
+
+def unread(s):
+    """Whatever is there for a stdlib socket until its end."""
+    return b''.join(iter(lambda: s.recv(1 << 20), b''))
+
+
+class Counted:
+    """An operation that counts how often its thread had to wait in it: each wait is one resumption."""
+
+    def __init__(self, operation):
+        self.operation = operation
+        self.waits = 0
+
+    def __await__(self):
+        steps = self.operation.__await__()
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            self.waits += 1
+            yield step

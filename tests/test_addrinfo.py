@@ -8,7 +8,6 @@ import threading
 
 import pytest
 import sock
-from sock import _addrinfo
 from support import run
 
 
@@ -190,34 +189,6 @@ def test_resolve_lets_the_others_run_and_a_late_answer_is_dropped(monkeypatch):
         assert str(run(main())) == '192.0.2.1:80'
     finally:
         release.set()
-
-
-def test_number_of_resolver_os_threads_is_bounded(monkeypatch):
-    release = threading.Event()
-    running = []
-
-    def getaddrinfo(*args):
-        running.append(threading.current_thread())
-        release.wait(10)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('192.0.2.1', 80))]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
-    monkeypatch.setattr(_addrinfo.resolvers, 'limit', 3)
-
-    async def one(i):
-        return await sock.resolve(f'slow-{i}', 80)
-
-    async def main():
-        threads = [sock.newthread(one, i) for i in range(50)]
-        while not running:
-            await sock.sleep(0.001)
-        release.set()
-        for thread in threads:
-            await thread
-
-    run(main())
-    assert len(running) == 50
-    assert all(thread.daemon for thread in running)
 
 
 def test_error_of_a_look_up_comes_out_of_resolve(monkeypatch):

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import socket
-import threading
+import sys
 
 import pytest
 import sock
-from sock import _addrinfo
+from conftest import PATIENCE
 from support import LINUX, run
 
 
@@ -16,45 +16,6 @@ def listener():
     with socket.create_server(('127.0.0.1', 0)) as s:
         s.settimeout(10)
         yield s
-
-
-@pytest.fixture
-def dead_port():
-    """A port of 127.0.0.1 that is taken and refuses connections."""
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        yield s.getsockname()[1]
-
-
-@pytest.fixture
-def black_hole():
-    """An address that answers nothing: a listener with a full backlog."""
-    if not LINUX:
-        pytest.skip('a full backlog drops new connections on Linux')
-    with contextlib.ExitStack() as stack:
-        s = stack.enter_context(socket.socket())
-        s.bind(('127.0.0.1', 0))
-        s.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(s.getsockname())
-        yield s.getsockname()[1]
-
-
-@pytest.fixture
-def names(monkeypatch):
-    """What host names stand for, instead of what the system says."""
-    table = {}
-
-    def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
-        if host not in table:
-            raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', (address, port)) for address in table[host]]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
-    return table
 
 
 def test_connect_to_a_numeric_address(listener):
@@ -106,141 +67,6 @@ def test_connect_after_bind_uses_that_address(listener):
     run(main)
 
 
-def test_connect_refused(dead_port):
-    async def main():
-        with sock.tcp() as s:
-            with pytest.raises(
-                sock.ConnectionRefused, match=rf'^connection_refused: connect tcp 127.0.0.1:{dead_port}: '
-            ):
-                await s.connect('127.0.0.1', dead_port)
-            assert s.remote_addr is None
-            # The socket may try again, elsewhere.
-            with socket.create_server(('127.0.0.1', 0)) as live:
-                await s.connect(*live.getsockname())
-
-    run(main)
-
-
-def test_connect_to_a_black_hole_expires(black_hole):
-    async def main():
-        s = sock.tcp()
-        begin = sock.clock()
-        with pytest.raises(sock.Timeout, match=rf'^timeout: connect tcp 127.0.0.1:{black_hole}: not done after 0.'):
-            await s.connect('127.0.0.1', black_hole, expires=begin + 0.05)
-        assert 0.05 <= sock.clock() - begin < 1
-        assert s.closed
-
-    run(main)
-
-
-def test_connect_that_is_closed_meanwhile(black_hole):
-    async def connecting(s):
-        with pytest.raises(sock.Closed):
-            await s.connect('127.0.0.1', black_hole)
-
-    async def main():
-        s = sock.tcp()
-        thread = sock.newthread(connecting, s)
-        assert not thread.done
-        s.close()
-        await thread
-
-    run(main)
-
-
-def test_connect_while_connecting_is_busy(black_hole):
-    async def connecting(s):
-        await s.connect('127.0.0.1', black_hole)
-
-    async def main():
-        with sock.tcp() as s:
-            thread = sock.newthread(connecting, s)
-            with pytest.raises(sock.Busy):
-                await s.connect('127.0.0.1', black_hole)
-            thread.cancel()
-            with pytest.raises(sock.Cancelled):
-                await thread
-
-    run(main)
-
-
-def test_connect_twice_is_already_connected(listener):
-    async def main():
-        with sock.tcp() as s:
-            await s.connect(*listener.getsockname())
-            with pytest.raises(sock.AlreadyConnected):
-                await s.connect(*listener.getsockname())
-            # The connection is untouched.
-            other, _ = listener.accept()
-            with other:
-                await s.send(b'x')
-                assert other.recv(1) == b'x'
-
-    run(main)
-
-
-@pytest.mark.skipif(not LINUX, reason='a connection to oneself')
-def test_connect_to_oneself_is_a_connection():
-    async def main():
-        with sock.tcp() as s:
-            s.bind('127.0.0.1')
-            await s.connect(s.local_addr, expires=sock.clock() + 5)
-            assert s.local_addr == s.remote_addr
-            await s.send(b'me')
-            assert await s.recv(10) == b'me'
-
-    run(main)
-
-
-def test_fresh_socket_reads_and_writes_not_connected():
-    async def main():
-        with sock.tcp() as s:
-            with pytest.raises(sock.NotConnected):
-                await s.recv(10)
-            with pytest.raises((sock.NotConnected, sock.BrokenPipe)):
-                await s.send(b'x')
-            # A hang-up that the system reports of it does not count as an end.
-            with socket.create_server(('127.0.0.1', 0)) as live:
-                await s.connect(*live.getsockname(), expires=sock.clock() + 5)
-                other, _ = live.accept()
-                with other:
-                    other.sendall(b'y')
-                    assert await s.recv(1, expires=sock.clock() + 5) == b'y'
-
-    run(main)
-
-
-def test_name_with_several_addresses_is_tried_in_turn(names, listener):
-    host, port = listener.getsockname()
-    names['several'] = ['127.0.0.9', '127.0.0.8', host]
-
-    async def main():
-        with sock.tcp() as s:
-            await s.connect('several', port, expires=sock.clock() + 5)
-            assert s.remote_addr.host == host
-            other, _ = listener.accept()
-            with other:
-                await s.send(b'x')
-                assert other.recv(1) == b'x'
-
-    run(main)
-
-
-def test_all_addresses_dead_gives_the_last_error_and_all_that_were_tried(names, dead_port):
-    names['dead'] = ['127.0.0.1', '127.0.0.2']
-
-    async def main():
-        with sock.tcp() as s:
-            with pytest.raises(sock.ConnectionRefused) as caught:
-                await s.connect('dead', dead_port)
-            assert caught.value.errno is not None
-            text = str(caught.value)
-            assert text.startswith('connection_refused: connect tcp 127.0.0.2:')
-            assert f'tried 127.0.0.1:{dead_port} (connection_refused), 127.0.0.2:{dead_port} (' in text
-
-    run(main)
-
-
 def test_unknown_name_is_host_not_found(names):
     async def main():
         with sock.tcp() as s:
@@ -252,61 +78,12 @@ def test_unknown_name_is_host_not_found(names):
     run(main)
 
 
-def test_name_server_that_never_answers_expires_and_others_run(monkeypatch):
-    release = threading.Event()
-
-    def getaddrinfo(*args):
-        release.wait(10)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', 1))]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
-    turns = []
-
-    async def others():
-        while True:
-            turns.append(1)
-            await sock.sleep(0.001)
-
-    async def main():
-        ticking = sock.newthread(others)
-        s = sock.tcp()
-        with pytest.raises(sock.Timeout, match="look up 'slow'"):
-            await s.connect('slow', 80, expires=sock.clock() + 0.05)
-        ticking.cancel()
-        assert s.closed
-
-    try:
-        run(main)
-        assert len(turns) > 5
-    finally:
-        release.set()
-
-
 def test_numeric_address_never_asks_the_system(monkeypatch, listener):
     monkeypatch.setattr(socket, 'getaddrinfo', None)
 
     async def main():
         with sock.tcp() as s:
             await s.connect(*listener.getsockname())
-
-    run(main)
-
-
-def test_numeric_connect_uses_no_worker_while_look_ups_are_stuck(monkeypatch, listener):
-    release = threading.Event()
-    monkeypatch.setattr(socket, 'getaddrinfo', lambda *args: release.wait(10) and [])
-
-    async def stuck(i):
-        with pytest.raises(sock.Error):
-            await sock.resolve(f'slow-{i}')
-
-    async def main():
-        threads = [sock.newthread(stuck, i) for i in range(3 * _addrinfo.resolvers.limit)]
-        with sock.tcp() as s:
-            await s.connect(*listener.getsockname(), expires=sock.clock() + 5)
-        release.set()
-        for thread in threads:
-            await thread
 
     run(main)
 
@@ -389,15 +166,35 @@ def test_unix_path_that_is_not_there_is_an_error_with_the_path(tmp_path):
     run(main)
 
 
-def test_cancelled_connect_leaves_no_descriptor(black_hole):
-    async def connecting():
-        with sock.tcp() as s:
-            await s.connect('127.0.0.1', black_hole)
-
+def test_connect_that_was_cancelled_leaves_a_socket_that_connects():
     async def main():
-        thread = sock.newthread(connecting)
-        thread.cancel()
-        with pytest.raises(sock.Cancelled):
-            await thread
+        with socket.create_server(('127.0.0.1', 0), backlog=0) as full, contextlib.ExitStack() as stack:
+            queued = []
+            # A full backlog answers nobody: connecting goes on and on.
+            with sock.tcp() as s, socket.create_server(('127.0.0.1', 0)) as free:
+                for _ in range(4):
+                    one = stack.enter_context(socket.socket())
+                    one.setblocking(False)
+                    one.connect_ex(full.getsockname())
+                    queued.append(one)
+                connecting = sock.newthread(s.connect, *full.getsockname())
+                assert connecting.waiting.startswith('connect tcp')
+                s.setopt('so_keepalive', True)
+                connecting.cancel()
+                with pytest.raises(sock.Cancelled):
+                    await connecting
+                assert not s.closed
+                assert s.remote_addr is None
+                await s.connect(*free.getsockname(), expires=sock.clock() + PATIENCE)
+                accepted, _ = free.accept()
+                with accepted:
+                    accepted.sendall(b'hello')
+                    assert await s.recv(10, expires=sock.clock() + PATIENCE) == b'hello'
+                    thread = sock.newthread(s.recv, 10)
+                    assert thread.waiting.startswith('recv tcp')
+                    accepted.sendall(b'again')
+                    assert await thread == b'again'
+                if sys.platform == 'linux':
+                    assert s.getopt('so_keepalive')
 
     run(main)

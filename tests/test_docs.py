@@ -183,9 +183,22 @@ def test_reference_names_tests_that_are_there():
     named = re.findall(r'`(test_\w+)`', REFERENCE)
     assert len(named) > 25
     there = set(
-        re.findall(r'^def (test_\w+)', ''.join(p.read_text() for p in Path(__file__).parent.glob('*.py')), re.M)
+        re.findall(r'^def (test_\w+)', ''.join(p.read_text() for p in Path(__file__).parent.rglob('*.py')), re.M)
     )
     assert set(named) <= there
+
+
+def test_reliability_names_the_tests_of_all_80_scenarios():
+    rows = re.findall(r'^\| (\d+) \| .* \| (.*) \|$', (ROOT / 'docs' / 'reliability.md').read_text(), re.M)
+    assert [int(number) for number, _ in rows] == list(range(1, 81))
+    named = {(int(number), test) for number, tests in rows for test in re.findall(r'`(test_\w+)`', tests)}
+    there = {
+        (int(number), test)
+        for path in (Path(__file__).parent / 'scenarios').glob('test_*.py')
+        for test, number in re.findall(r'^def (test_s(\d+)_\w+)', path.read_text(), re.M)
+    }
+    assert named == there
+    assert {number for number, _ in named} == set(range(1, 81)), 'a scenario without a test'
 
 
 def test_docs_name_what_there_is():

@@ -26,29 +26,6 @@ def servers():
         yield four, six
 
 
-@pytest.fixture
-def black_hole():
-    """An address that never answers: a listener whose backlog is full."""
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        listener.listen(0)
-        fillers = []
-        for _ in range(4):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-            fillers.append(filler)
-        yield sock.addr(*listener.getsockname()).addr
-        for filler in fillers:
-            filler.close()
-
-
-@pytest.fixture
-def dead_port():
-    with socket.create_server(('127.0.0.1', 0)) as s:
-        return s.getsockname()[1]
-
-
 def both(port):
     return [sock.addr('::1', port, family='inet6').addr, sock.addr('127.0.0.1', port).addr]
 

@@ -1,7 +1,9 @@
 """Looking in: what threads wait for, and where."""
 
 import io
+import threading
 
+import pytest
 import sock
 from support import run
 
@@ -115,34 +117,6 @@ def test_dump_prints_them_all():
     assert 'no threads' in out.getvalue()
 
 
-def test_dump_says_plainly_that_nothing_will_come():
-    threads = [sock.newthread(_outer), sock.newthread(sock.Event().wait)]
-    out = io.StringIO()
-    sock.dump(out)
-    assert 'no socket and no deadline will wake any of them' in out.getvalue()
-    last = sock.newthread(_await, sock.sleep(60))
-    out = io.StringIO()
-    sock.dump(out)
-    assert 'no socket and no deadline' not in out.getvalue()
-    for thread in [*threads, last]:
-        thread.cancel()
-    assert sock.start(5)
-
-
-def test_dump_during_churn_over_several_os_threads():
-    async def main():
-        async def work():
-            for _ in range(200):
-                await sock.sleep(0)
-
-        threads = [sock.newthread(work) for _ in range(50)]
-        while not all(thread.done for thread in threads):
-            sock.dump(io.StringIO())
-            await sock.sleep(0)
-
-    sock.run(main, threads=3)
-
-
 def test_stats_of_a_stream(peer):
     conn, other = peer
 
@@ -154,3 +128,52 @@ def test_stats_of_a_stream(peer):
         assert conn.stats == sock.Stats(bytes_received=3, recv_calls=1, bytes_sent=5, send_calls=1)
 
     run(main)
+
+
+@pytest.mark.parametrize('look', ['stack', 'waiting', 'dump'])
+def test_looking_at_threads_that_come_and_go_in_other_os_threads(look):
+    """None of them is disturbed, and none is seen half-way: on free-threaded Python both have crashed."""
+    looked, over = 0, threading.Event()
+    current = [None] * 3
+
+    async def leaf():
+        await sock.sleep(0)
+
+    async def short():
+        await leaf()
+
+    async def works(i):
+        while not over.is_set():
+            await leaf()
+            current[i] = sock.newthread(short)
+            await current[i]
+
+    def looks():
+        nonlocal looked
+        while not over.is_set():
+            if look == 'dump':
+                sock.dump(io.StringIO())
+            for thread in filter(None, current):
+                if look == 'waiting':
+                    assert thread.waiting in (None, 'sleep 0.0 s', 'sleep')
+                else:
+                    assert {frame.name for frame in thread.stack()} <= {'short', 'leaf', 'sleep'}
+            looked += 1
+
+    async def main():
+        threads = [sock.newthread(works, i) for i in range(3)]
+        await sock.sleep(1)
+        over.set()
+        for thread in threads:
+            await thread
+
+    lookers = [threading.Thread(target=looks) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        sock.run(main, threads=2)
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()
+    assert looked > 0

@@ -1,8 +1,6 @@
 """Wrong calls: each gives an error at once, with a sentence that says what to do."""
 
-import array
 import asyncio
-import ctypes
 import gc
 import inspect
 import os
@@ -41,23 +39,6 @@ def test_recv_into_no_writable_buffer_is_a_type_error(peer, into):
     for call in (conn.recv, conn.recvn):
         with pytest.raises(TypeError, match='buffer'):
             call(into)
-
-
-def test_released_memoryview_is_a_value_error(peer):
-    conn, _ = peer
-    view = memoryview(bytearray(8))
-    view.release()
-    with pytest.raises(ValueError, match='released'):
-        conn.recv(view)
-    with pytest.raises(ValueError, match='released'):
-        conn.send(view)
-
-
-@pytest.mark.parametrize('into', [bytearray(), memoryview(b''), array.array('b'), (ctypes.c_char * 0)()])
-def test_recv_into_an_empty_buffer_is_an_error_and_never_taken_for_the_end(peer, into):
-    conn, _ = peer
-    with pytest.raises((ValueError, TypeError)):
-        conn.recv(into)
 
 
 @pytest.mark.parametrize(
@@ -229,25 +210,24 @@ def test_awaiting_an_operation_twice_is_a_runtime_error(peer):
     run(main())
 
 
-def test_two_threads_awaiting_one_operation(peer):
+@pytest.mark.parametrize('outside', [False, True])
+def test_second_thread_that_awaits_an_operation_does_not_disturb_the_first(peer, outside):
     conn, other = peer
-
-    async def first(operation):
-        return await operation
 
     async def main():
         operation = conn.recv(10)
-        thread = sock.newthread(first, operation)
-        with pytest.raises(RuntimeError, match='another thread'):
-            await operation
-        # What the first one waited for is given up with a clear error, not silently.
-        thread.cancel()
-        with pytest.raises((sock.Cancelled, RuntimeError)):
-            await thread
+        first = sock.newthread(operation)
+        if outside:
+            with pytest.raises(RuntimeError, match='another thread'):
+                next(operation)
+        else:
+            with pytest.raises(RuntimeError, match='another thread'):
+                await operation
+        assert first.waiting.startswith('recv tcp')
         other.sendall(b'x')
-        assert await conn.recv(10) == b'x'
+        assert await first == b'x'
 
-    run(main())
+    run(main)
 
 
 # Forgetting
@@ -268,27 +248,6 @@ def test_refused_arguments_give_no_warning_of_a_forgotten_await(peer):
     with pytest.raises(ValueError, match='maxlen'):
         conn.send(b'x', -1)
     gc.collect()
-
-
-SUBINTERPRETER = """
-try:
-    import _interpreters as interpreters
-except ImportError:
-    import _xxsubinterpreters as interpreters
-failed = interpreters.run_string(interpreters.create(), '''
-try:
-    import sock
-except ImportError as error:
-    print('refused', error)
-''')
-assert failed is None, failed
-"""
-
-
-def test_import_in_a_subinterpreter_is_an_import_error():
-    result = subprocess.run([sys.executable, '-c', SUBINTERPRETER], capture_output=True, text=True, timeout=30)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith('refused ')
 
 
 def test_import_takes_less_than_40_ms_more_than_a_bare_interpreter(tmp_path):

@@ -1,22 +1,19 @@
 """Threads: starting, ending, awaiting, cancelling, suspending, and the loops that run them."""
 
-import asyncio
 import contextvars
 import gc
 import os
 import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import weakref
 
 import pytest
 import sock
+from conftest import PATIENCE
 from sock import _scheduler
-from support import interrupt
+from support import python
 
 
 async def value(result):
@@ -108,20 +105,6 @@ def test_newthread_with_a_wrong_name_is_a_type_error_and_leaves_nothing():
         sock.newthread(value, 1, name=5)
 
 
-def test_newthread_nests_deeper_than_the_recursion_limit():
-    reached = []
-
-    async def nest(depth):
-        reached.append(depth)
-        if depth:
-            await sock.newthread(nest, depth - 1)
-
-    limit = sys.getrecursionlimit()
-    sock.run(nest, 5000)
-    assert reached[-1] == 0
-    assert sys.getrecursionlimit() == limit
-
-
 def test_newthread_from_another_os_thread_uses_that_ones_poller():
     pollers = []
 
@@ -211,26 +194,6 @@ def test_await_raises_the_exception_and_nobody_else_hears_of_it():
     sock.run(main)
 
 
-def test_thread_that_awaits_itself_is_a_runtime_error():
-    async def main():
-        with pytest.raises(RuntimeError, match='awaits itself'):
-            await sock.thread()
-
-    sock.run(main)
-
-
-def test_exception_nobody_awaited_is_reported_once_and_others_go_on(reported):
-    async def main():
-        sock.newthread(raises, ValueError('lost'), name='loser')
-        await sock.sleep(0)
-        return 'went on'
-
-    assert sock.run(main) == 'went on'
-    ((thread, exc),) = reported
-    assert thread.name == 'loser'
-    assert isinstance(exc, ValueError)
-
-
 def test_exception_of_a_thread_that_nobody_holds_is_reported_while_the_loop_goes_on(reported):
     async def main():
         sock.newthread(raises, ValueError('lost'))
@@ -256,17 +219,6 @@ def test_default_excepthook_prints_the_thread_and_the_traceback(capsys):
     assert "'loser'" in printed
     assert 'ValueError: lost' in printed
     assert 'Traceback' in printed
-
-
-def test_excepthook_that_fails_loses_nothing(monkeypatch, capsys):
-    def hook(thread, exc):
-        raise RuntimeError('hook failed')
-
-    monkeypatch.setattr(sock, 'excepthook', hook)
-    sock.newthread(raises, ValueError('lost'))
-    printed = capsys.readouterr().err
-    assert 'hook failed' in printed
-    assert 'ValueError: lost' in printed
 
 
 def test_onfinish_is_called_at_the_end_or_at_once():
@@ -330,72 +282,6 @@ def test_cancelled_is_no_exception_and_is_not_reported():
 
     sock.newthread(func).cancel()
     assert sock.start(10) is True
-
-
-def test_thread_that_catches_cancelled_goes_on():
-    async def func():
-        with pytest.raises(sock.Cancelled):
-            await sock.sleep(60)
-        await sock.sleep(0.001)
-        return 'whole'
-
-    thread = sock.newthread(func)
-    thread.cancel()
-    assert sock.start(10) is True
-    assert thread.result() == 'whole'
-
-
-def test_cancel_twice_before_it_ran_counts_once_for_the_wait_and_once_for_the_next():
-    caught = []
-
-    async def func():
-        for _ in range(2):
-            try:
-                await sock.sleep(0.001)
-            except sock.Cancelled:
-                caught.append(True)
-
-    thread = sock.newthread(func)
-    thread.cancel()
-    thread.cancel()
-    assert sock.start(10) is True
-    assert caught == [True, True]
-
-
-def test_cancel_oneself_ends_the_next_wait():
-    async def func():
-        sock.thread().cancel()
-        with pytest.raises(sock.Cancelled):
-            await sock.sleep(60)
-        return 'ok'
-
-    assert sock.run(func) == 'ok'
-
-
-def test_cancel_before_the_first_step_ends_the_first_wait():
-    began = []
-
-    async def late():
-        began.append(True)
-        await sock.sleep(60)
-
-    async def nest(depth):
-        # Deeper and deeper, until a new thread is queued and has not begun.
-        assert depth < 100
-        began.clear()
-        thread = sock.newthread(late)
-        thread.cancel()
-        if began:
-            sock.newthread(nest, depth + 1)
-        else:
-            queued.append(thread)
-
-    queued = []
-    sock.newthread(nest, 0)
-    assert sock.start(10) is True
-    assert began == [True]
-    with pytest.raises(sock.Cancelled):
-        queued[0].result()
 
 
 def test_cancel_of_a_thread_that_ended_does_nothing():
@@ -498,22 +384,6 @@ def test_cancelled_suspend_leaves_the_value_for_the_next():
     thread.resume('kept')
     assert sock.start(10) is True
     assert thread.result() == 'kept'
-
-
-def test_thread_that_can_never_be_resumed_is_reported_and_its_finally_runs(reported):
-    ended = []
-
-    async def func():
-        try:
-            await sock.suspend()
-        finally:
-            ended.append(True)
-
-    sock.newthread(func)
-    gc.collect()
-    assert ended == [True]
-    assert 'can never be resumed' in str(reported[0][1])
-    assert sock.start(10) is True
 
 
 # Time
@@ -776,31 +646,6 @@ def test_deadlines_overdue_after_long_work_fire_in_the_next_round():
     assert order == [0.001, 0.002]
 
 
-def test_many_deadlines_set_and_cancelled_leave_memory_flat():
-    async def sleeper():
-        await sock.sleep(3600)
-
-    def round_trip(n):
-        threads = [sock.newthread(sleeper) for _ in range(n)]
-        for thread in threads:
-            thread.cancel()
-        assert sock.start(30) is True
-
-    def resident():
-        with open('/proc/self/statm') as statm:
-            return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-
-    if not os.path.exists('/proc/self/statm'):
-        pytest.skip('needs /proc')
-    round_trip(5000)
-    gc.collect()
-    before = resident()
-    for _ in range(10):
-        round_trip(5000)
-    gc.collect()
-    assert resident() - before < 3_000_000
-
-
 # The loops
 
 
@@ -905,6 +750,32 @@ def test_run_returns_the_result_or_raises_the_exception():
         sock.run(raises, KeyError('k'))
 
 
+@pytest.mark.parametrize('threads', [1, 3])
+@pytest.mark.parametrize('exc', [KeyError, SystemExit, BaseException])
+@pytest.mark.parametrize('left', [0, 5])
+def test_exception_that_run_raises_after_a_wait_is_not_reported_too(threads, exc, left):
+    async def main():
+        for _ in range(left):
+            sock.newthread(sock.sleep, 60)
+        await sock.sleep(0.001)
+        raise exc('of the main thread')
+
+    with pytest.raises(exc, match='of the main thread'):
+        sock.run(main, threads=threads)
+
+
+def test_exception_in_the_finally_of_a_run_that_is_stopped_is_raised():
+    async def main():
+        try:
+            sock.stop()
+            await sock.sleep(60)
+        finally:
+            raise KeyError('at the end')
+
+    with pytest.raises(KeyError, match='at the end'):
+        sock.run(main)
+
+
 def test_run_cancels_what_was_left_running_and_waits_for_its_finally():
     ended = []
 
@@ -951,106 +822,6 @@ def test_run_with_a_wrong_number_of_threads_is_a_value_error(threads):
         sock.run(value, 1, threads=threads)
 
 
-@pytest.mark.parametrize('function', [sock.start, sock.poll, lambda: sock.run(value, 1)])
-def test_loops_inside_a_thread_are_runtime_errors(function):
-    async def main():
-        with pytest.raises(RuntimeError, match='inside thread'):
-            function()
-
-    sock.run(main)
-
-
-def test_waiting_under_asyncio_is_a_runtime_error():
-    async def main():
-        with pytest.raises(RuntimeError, match='only inside a sock thread'):
-            await sock.sleep(0)
-
-    asyncio.run(main())
-
-
-def test_awaiting_something_of_asyncio_is_a_runtime_error_that_says_so():
-    class Foreign:
-        def __await__(self):
-            yield 'foreign'
-
-    async def main():
-        with pytest.raises(RuntimeError, match='belongs to another event loop'):
-            await Foreign()
-        return 'went on'
-
-    assert sock.run(main) == 'went on'
-
-
-def test_a_budget_lets_the_others_run(peer):
-    conn, other = peer
-    turns = []
-
-    async def reader():
-        for _ in range(1000):
-            await conn.writable()
-        turns.append('reader')
-
-    async def counter():
-        while 'reader' not in turns:
-            turns.append('counter')
-            await sock.sleep(0)
-
-    sock.newthread(counter)
-    sock.newthread(reader)
-    assert sock.start(10) is True
-    assert turns.count('counter') >= 1000 // 128
-    other.close()
-    conn.close()
-
-
-# Async generators
-
-
-def test_async_generator_left_half_way_is_closed_with_io_before_run_returns():
-    closed = []
-
-    async def generator():
-        try:
-            yield 1
-            yield 2
-        finally:
-            await sock.sleep(0.001)
-            closed.append(sock.thread() is not None)
-
-    async def main():
-        async for _ in generator():
-            break
-
-    sock.run(main)
-    assert closed == [True]
-
-
-def test_async_generator_that_is_still_held_is_closed_when_its_thread_ends():
-    closed = []
-
-    async def generator():
-        try:
-            yield 1
-        finally:
-            await sock.sleep(0)
-            closed.append(True)
-
-    held = generator()
-
-    async def main():
-        await anext(held)
-        return 'result'
-
-    assert sock.run(main) == 'result'
-    assert closed == [True]
-
-
-def test_async_generator_hooks_are_put_back():
-    before = sys.get_asyncgen_hooks()
-    sock.run(value, 1)
-    assert sys.get_asyncgen_hooks() == before
-
-
 # Pollers
 
 
@@ -1091,40 +862,6 @@ def test_threads_lists_those_that_have_not_ended():
 # Whole processes
 
 
-def python(code, **options):
-    return subprocess.run(
-        [sys.executable, '-W', 'error', '-c', textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        **options,
-    )
-
-
-@pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
-@pytest.mark.parametrize(
-    'waits',
-    ['await sock.sleep(60)', 'await sock.suspend()', 'while True: await sock.sleep(0)', 'while True: pass'],
-)
-def test_ctrl_c_ends_run_within_100_ms(waits):
-    code = f"""
-        import sock, sys
-
-        async def main():
-            keep.append(sock.thread())
-            print('ready', flush=True)
-            {waits}
-
-        keep = []
-        try:
-            sock.run(main)
-        except KeyboardInterrupt:
-            print('interrupted', flush=True)
-    """
-    # The 100 ms of the promise, and as much for a busy machine.
-    interrupt(code, 0.2)
-
-
 def test_signal_handler_runs_while_the_loop_waits():
     seen = []
 
@@ -1151,147 +888,10 @@ def test_signal_handler_runs_while_the_loop_waits():
     assert sock.start(10) is True
 
 
-def test_interpreter_exits_quietly_with_threads_alive():
-    result = python("""
-        import socket, sock
-
-        async def reader(conn):
-            await conn.recv(1)
-
-        async def sleeper():
-            await sock.sleep(60)
-
-        a, b = socket.socketpair()
-        sock.newthread(reader, sock.fromsocket(a))
-        sock.newthread(sleeper)
-        sock.start(0.01)
-    """)
-    assert (result.returncode, result.stderr) == (0, '')
-
-
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
-def test_child_of_a_fork_starts_with_no_threads_and_works():
-    result = python("""
-        import os, socket, sock, warnings
-
-        warnings.simplefilter('ignore', DeprecationWarning)
-        a, b = socket.socketpair()
-        conn = sock.fromsocket(a)
-
-        async def echo_once():
-            await conn.send(await conn.recv(10))
-            return 'echoed'
-
-        async def sleeper():
-            await sock.sleep(0.05)
-            return 'slept'
-
-        async def main():
-            thread = sock.newthread(sleeper)
-            reader = sock.newthread(echo_once)
-            old = sock.poller()
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    assert sock.thread() is None
-                    assert sock.threads() == []
-                    assert sock.poller() is not old
-                    b.send(b'child')
-                    assert sock.run(echo_once) == 'echoed'
-                    assert b.recv(10) == b'child'
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-            assert os.waitpid(pid, 0)[1] == 0
-            b.send(b'parent')
-            assert await reader == 'echoed'
-            assert await thread == 'slept'
-            assert b.recv(10) == b'parent'
-            conn.close()
-            b.close()
-
-        sock.run(main)
-    """)
-    assert (result.returncode, result.stderr) == (0, '')
-
-
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
-@pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
-def test_child_of_a_fork_lets_threads_and_their_poller_go_whoever_held_a_lock():
-    """Forks again and again while other OS threads start, end and wake threads."""
-    stop = threading.Event()
-
-    def churn():
-        async def main():
-            while not stop.is_set():
-                for thread in [sock.newthread(value, 1) for _ in range(20)]:
-                    await thread
-                await sock.sleep(0)
-
-        sock.run(main, threads=2)
-
-    async def waits():
-        await sock.sleep(60)
-
-    os_thread = threading.Thread(target=churn)
-    os_thread.start()
-    try:
-        for _ in range(30):
-            kept = sock.newthread(waits)
-            pid = os.fork()
-            if pid == 0:
-                del kept
-                sock.run(value, 1)
-                gc.collect()
-                os._exit(7)
-            until = time.monotonic() + 10
-            while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
-                if time.monotonic() > until:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                    pytest.fail('the child hangs')
-                time.sleep(0.001)
-            assert os.waitstatus_to_exitcode(ended[1]) == 7
-            kept.cancel()
-            sock.start(5)
-    finally:
-        stop.set()
-        os_thread.join(10)
-
-
-def test_hundred_thousand_threads_leave_no_memory_behind():
-    if not os.path.exists('/proc/self/statm'):
-        pytest.skip('needs /proc')
-    result = python("""
-        import gc, os, sock
-
-        async def yields():
-            await sock.sleep(0)
-
-        def resident():
-            with open('/proc/self/statm') as statm:
-                return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-
-        def round_trip():
-            for _ in range(20_000):
-                sock.newthread(yields)
-            sock.start()
-            gc.collect()
-
-        round_trip()
-        before = resident()
-        for _ in range(4):
-            round_trip()
-        assert resident() - before < 4_000_000, resident() - before
-        assert not sock.threads()
-    """)
-    assert (result.returncode, result.stderr) == (0, '')
-
-
 @pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
 def test_ctrl_c_while_threads_end_by_the_dozen_cuts_no_end_in_half():
     """The handler runs between any two bytecodes of the scheduler too: it must not lose the thread that is ending."""
-    result = python("""
+    python("""
         import os, signal, sock, threading, time
 
         ended = []
@@ -1325,7 +925,6 @@ def test_ctrl_c_while_threads_end_by_the_dozen_cuts_no_end_in_half():
             assert sock.threads() == []
         assert len(ended) > 60
     """)
-    assert (result.returncode, result.stderr) == (0, '')
 
 
 def test_run_over_several_os_threads_always_ends():
@@ -1341,3 +940,41 @@ def test_run_over_several_os_threads_always_ends():
 
     for _ in range(300):
         sock.run(main, threads=4)
+
+
+def test_thread_that_somebody_holds_ends_when_its_poller_goes(reported):
+    """Whoever awaits it, under another poller, hears of it."""
+    events, threads = [], []
+
+    async def waits():
+        try:
+            await sock.sleep(60)
+        finally:
+            events.append('finally')
+
+    async def awaits():
+        try:
+            await threads[0]
+        except RuntimeError as error:
+            events.append(str(error))
+
+    def elsewhere():
+        threads.extend(sock.newthread(waits, name=name) for name in ('awaited', 'held'))
+        ready.set()
+        waiting.wait(PATIENCE)
+
+    ready, waiting = threading.Event(), threading.Event()
+    os_thread = threading.Thread(target=elsewhere)
+    os_thread.start()
+    assert ready.wait(PATIENCE)
+    awaiting = sock.newthread(awaits)
+    waiting.set()
+    os_thread.join()
+    gc.collect()
+    assert sock.start(PATIENCE)
+    assert awaiting.done
+    assert all(thread.done for thread in threads)
+    assert events[:2] == ['finally', 'finally']
+    assert "'awaited' can never be resumed" in events[2]
+    with pytest.raises(RuntimeError, match="'held' can never be resumed"):
+        threads[1].result()

@@ -125,31 +125,6 @@ def test_expiry_tells_how_much_went(peer, file, content, kind):
     assert got == sent
 
 
-def test_closed_here_and_there(peer, file):
-    conn, _ = peer
-
-    async def main():
-        sending = sock.newthread(conn.sendfile, file)
-        conn.close()
-        with pytest.raises(sock.Closed, match='sendfile'):
-            await sending
-
-    run(main)
-
-
-def test_peer_that_resets(peer, file):
-    conn, other = peer
-
-    async def main():
-        sending = sock.newthread(conn.sendfile, file)
-        other.close()
-        with pytest.raises((sock.ConnectionReset, sock.BrokenPipe)) as caught:
-            await sending
-        assert caught.value.sent > 0
-
-    run(main)
-
-
 @pytest.mark.parametrize(
     ('make', 'args', 'error'),
     [

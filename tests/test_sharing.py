@@ -1,19 +1,16 @@
 """One poller that many OS threads share, and pollers side by side."""
 
 import contextlib
-import gc
 import hashlib
-import itertools
 import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import sock
 from sock import _sock
-from support import interrupt, run
+from support import run
 
 HANDLES = {'epoll': sock.epoll_fd, 'kqueue': sock.kqueue_fd, 'iocp': sock.iocp}
 handle = HANDLES[_sock.POLL]
@@ -94,13 +91,6 @@ def test_handle_of_no_live_poller_is_a_value_error(number):
         handle(number)
 
 
-def test_handle_of_a_poller_that_is_gone_is_a_value_error():
-    number = sock.Poller()._handle
-    gc.collect()
-    with pytest.raises(ValueError, match='no live Poller'):
-        handle(number)
-
-
 @pytest.mark.parametrize('wrong', ['7', 7.0, True, b'7'])
 def test_handle_of_a_wrong_type_is_a_type_error(wrong):
     with pytest.raises(TypeError, match=f'not {type(wrong).__name__}'):
@@ -157,56 +147,6 @@ def test_stop_from_a_thread_on_another_os_thread():
     sock.newthread(stops)
     with polling(1):
         sock.start(20)
-
-
-def test_idle_os_threads_burn_no_cpu():
-    async def func():
-        await sock.sleep(0.5)
-
-    sock.newthread(func)
-    before = time.process_time()
-    with polling(7):
-        sock.start(20)
-    assert time.process_time() - before < 0.1
-
-
-def test_thread_that_keeps_its_os_thread_delays_no_other():
-    ticks = []
-
-    async def keeps():
-        # What lets go of the interpreter: others run on another OS thread.
-        time.sleep(0.3)
-
-    async def tick():
-        await sock.sleep(0)
-        until = sock.clock() + 0.3
-        while sock.clock() < until:
-            await sock.sleep(0.01)
-            ticks.append(sock.clock())
-
-    async def main():
-        ticking = sock.newthread(tick)
-        await sock.sleep(0.01)
-        keeping = sock.newthread(keeps)
-        await keeping
-        await ticking
-
-    sock.run(main, threads=2)
-    assert max(late - early for early, late in itertools.pairwise(ticks)) < 0.15
-
-
-def test_work_found_in_a_batch_spreads_at_once():
-    async def keeps():
-        await sock.sleep(0)
-        time.sleep(0.2)
-
-    async def main():
-        for thread in [sock.newthread(keeps) for _ in range(4)]:
-            await thread
-
-    begin = time.monotonic()
-    sock.run(main, threads=4)
-    assert time.monotonic() - begin < 0.5
 
 
 def test_thread_moves_between_os_threads_and_runs_on_one_at_a_time():
@@ -340,33 +280,6 @@ def test_exception_that_ends_the_program_comes_out_of_run_from_any_os_thread():
 
     with pytest.raises(SystemExit, match='3'):
         sock.run(main, threads=2)
-
-
-@pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
-@pytest.mark.parametrize('where', ['main', 'another', 'nowhere'])
-def test_ctrl_c_ends_run_over_several_os_threads(where):
-    code = f"""
-        import sock, sys, threading
-
-        def is_main():
-            return threading.current_thread() is threading.main_thread()
-
-        async def main():
-            if '{where}' != 'nowhere':
-                while is_main() != ('{where}' == 'main'):
-                    await sock.sleep(0)
-                print('ready', flush=True)
-                while True:
-                    pass
-            print('ready', flush=True)
-            await sock.sleep(60)
-
-        try:
-            sock.run(main, threads=3)
-        except KeyboardInterrupt:
-            print('interrupted', flush=True)
-    """
-    interrupt(code, 0.5)
 
 
 def test_handlers_that_let_go_of_the_interpreter_overlap():

@@ -17,22 +17,6 @@ def soon(seconds=PATIENCE):
     return sock.clock() + seconds
 
 
-@pytest.fixture
-def udp():
-    with sock.udp() as s:
-        s.bind('127.0.0.1')
-        yield s
-
-
-@pytest.fixture
-def other():
-    """A stdlib socket, bound."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(PATIENCE)
-        s.bind(('127.0.0.1', 0))
-        yield s
-
-
 def address_of(s):
     return sock.addr(*s.getsockname()[:2], 'udp').addr
 
@@ -147,29 +131,6 @@ def test_datagram_of_exactly_the_buffers_length_fits(udp, other):
     run(main)
 
 
-def test_the_largest_datagram_goes_both_ways(udp, other):
-    largest = os.urandom(65507)
-
-    async def main():
-        assert await udp.send(largest, host=address_of(other)) == 65507
-        assert other.recv(70000) == largest
-        other.sendto(largest, tuple(udp.local_addr))
-        assert await udp.recv(65536, expires=soon()) == largest
-
-    run(main)
-
-
-def test_send_of_more_than_a_datagram_holds(udp, other):
-    async def main():
-        with pytest.raises(sock.MessageTooLong) as caught:
-            await udp.send(bytes(70000), host=address_of(other))
-        assert caught.value.sent == 0
-        assert await udp.send(b'fits', host=address_of(other)) == 4
-
-    run(main)
-    assert other.recv(10) == b'fits'
-
-
 def test_connected_socket_sends_to_its_peer_and_receives_from_it_alone(udp, other):
     async def main():
         await udp.connect(*other.getsockname())
@@ -251,37 +212,6 @@ def test_recv_from_one_address_expires_under_a_flood_of_others(udp, other):
     run(main)
 
 
-def test_icmp_error_is_reported_once_on_a_connected_socket(udp, dead):
-    async def main():
-        await udp.connect(dead)
-        await udp.send(b'into the void')
-        with pytest.raises(sock.ConnectionRefused):
-            await udp.recv(10, expires=soon())
-        # And only once: it stays usable.
-        with pytest.raises(sock.Timeout):
-            await udp.recv(10, expires=soon(0.05))
-
-    run(main)
-
-
-@pytest.fixture
-def dead():
-    """An address where nobody is."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.bind(('127.0.0.1', 0))
-        return address_of(s)
-
-
-def test_icmp_error_never_disturbs_an_unconnected_socket(udp, other, dead):
-    async def main():
-        for _ in range(10):
-            await udp.send(b'into the void', host=dead)
-            other.sendto(b'ping', tuple(udp.local_addr))
-            assert await udp.recv(10, expires=soon()) == b'ping'
-
-    run(main)
-
-
 def test_icmp_error_of_a_connection_that_was_undone_is_forgotten(udp, other, dead):
     async def main():
         await udp.connect(dead)
@@ -290,31 +220,6 @@ def test_icmp_error_of_a_connection_that_was_undone_is_forgotten(udp, other, dea
         await udp.connect('*', 0)
         other.sendto(b'ping', tuple(udp.local_addr))
         assert await udp.recv(10, expires=soon()) == b'ping'
-
-    run(main)
-
-
-def test_echo_server_outlives_clients_that_vanish(udp):
-    async def serve():
-        buf = bytearray(100)
-        while True:
-            try:
-                n, client = await udp.recvfrom(buf)
-            except sock.Closed:
-                return
-            await udp.send(buf, n, client)
-
-    async def main():
-        server = sock.newthread(serve)
-        for i in range(100):
-            with sock.udp() as client:
-                await client.send(b'and away', host=udp.local_addr)
-            with sock.udp() as client:
-                await client.connect(udp.local_addr)
-                await client.send(b'%d' % i)
-                assert await client.recv(10, expires=soon()) == b'%d' % i
-        udp.close()
-        await server
 
     run(main)
 

@@ -17,10 +17,11 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from types import FrameType
 
 from . import _sock
+from ._errors import Cancelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def excepthook(thread: Thread, exc: BaseException) -> None:
 def _report(thread: Thread, exc: BaseException) -> None:
     try:
         sys.modules['sock'].excepthook(thread, exc)
-    except Exception as broken:
+    except BaseException as broken:
+        # Whatever it is: who calls us may be in the middle of a thread's end, where nothing can be raised.
         excepthook(thread, broken)
         excepthook(thread, exc)
 
@@ -114,13 +116,15 @@ newthread = _sock.newthread
 thread = _sock.current
 
 
-def _lost(thread: Thread, cause: BaseException | None) -> None:
-    """A thread that has not ended is gone. ``cause``: what its ``finally`` blocks raised."""
-    lost = RuntimeError(f'thread {thread.name!r} can never be resumed: nothing refers to it any more')
+def _lost(thread: Thread, cause: BaseException | None) -> BaseException:
+    """What there is to say of a thread that is gone half-way. ``cause``: what its ``finally`` blocks raised."""
+    lost = RuntimeError(
+        f'thread {thread.name!r} can never be resumed: nothing refers to it, or to its Poller, any more'
+    )
     if cause is not None:
         cause.__context__ = None
         lost.__cause__ = cause
-    _report(thread, lost)
+    return lost
 
 
 def _closing(
@@ -204,6 +208,18 @@ async def _wrapped(awaitable: Any) -> Any:
     return await awaitable
 
 
+class _Over:
+    """What a plain function returns that is awaited, and has done all there is to do: no Ctrl-C comes between."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+over = _Over()
+
+
 def threads(poller: Poller | None = None) -> list[Thread]:
     """The threads of a poller (default: this OS thread's) that have not ended."""
     of = poller or globals()['poller']()
@@ -264,22 +280,29 @@ def _signals(poller: Poller) -> Iterator[None]:
 _ASYNC_CODE = 0x80 | 0x200
 
 
-#: Modules whose plain functions are never cut in half.
-_OURS = (__name__, 'sock._group')
+#: Modules whose code is never cut in half: what closes, releases and hands on. An exception in the middle of a
+#: `with lock:` may even keep the lock for ever: Python 3.14 looks for signals when it has entered and not yet begun.
+_OURS = (__name__, 'sock._group', 'sock._sockets', 'sock._sync')
+
+
+def _may_end_here(frame: FrameType | None) -> bool:
+    """Whether what an OS thread runs is anybody's code, which ends where it is, and not ours."""
+    while frame is not None:
+        if frame.f_globals.get('__name__') in _OURS:
+            return False
+        if frame.f_code.co_flags & _ASYNC_CODE:
+            break
+        frame = frame.f_back
+    return True
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C ends user code where it is, and our own where it is whole: a thread's end must not be cut in half."""
-    while frame is not None:
-        if frame.f_code.co_flags & (_ASYNC_CODE):
-            break
-        if frame.f_globals.get('__name__') in _OURS:
-            _local.interrupted = True
-            if _local.turns is not None:
-                _local.turns.stop()
-            return
-        frame = frame.f_back
-    raise KeyboardInterrupt
+    if _may_end_here(frame):
+        raise KeyboardInterrupt
+    _local.interrupted = True
+    if _local.turns is not None:
+        _local.turns.stop()
 
 
 def _raise_interrupt() -> None:
@@ -288,8 +311,8 @@ def _raise_interrupt() -> None:
         raise KeyboardInterrupt
 
 
-def _drive(poller: Poller, turns: _sock.Turns) -> None:
-    """Gives each thread that is ready its turn, until ``turns`` ends."""
+def _drive(poller: Poller, turns: _sock.Turns, main: Thread | None = None) -> None:
+    """Gives each thread that is ready its turn, until ``turns`` ends. The exception of ``main`` is not reported."""
     with _signals(poller), _asyncgen_hooks():
         _local.turns = turns
         try:
@@ -297,13 +320,13 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
             turns.run()
         finally:
             _local.turns = None
-    _report_failed(poller)
+    _report_failed(poller, main)
     _raise_interrupt()
 
 
-def _report_failed(poller: Poller) -> None:
+def _report_failed(poller: Poller, main: Thread | None) -> None:
     for thread in poller._threads():
-        if thread._see() and (exc := thread._exc) is not None:
+        if thread is not main and thread._see() and (exc := thread._exc) is not None:
             _report(thread, exc)
 
 
@@ -349,7 +372,7 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
     before = _sock.made()
     turns = _sock.Turns(poller)
-    helpers = [_Helper(poller, i, turns.stop) for i in range(2, threads + 1)]
+    helpers: list[_Helper] = []
 
     def ended(_: Thread) -> None:
         for each in (turns, *(helper.turns for helper in helpers)):
@@ -359,24 +382,26 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     with _signals(poller):
         try:
             main = newthread(func, *args)
+            helpers += [_Helper(poller, i, main, turns.stop) for i in range(2, threads + 1)]
             main.onfinish(ended)
             if not main.done:
                 for helper in helpers:
                     helper.start()
-                _drive(poller, turns)
+                _drive(poller, turns, main)
             stopped = not main.done
         finally:
             for helper in helpers:
                 helper.end()
-            _cancel_rest(poller, before)
+            _cancel_rest(poller, before, main)
             if main is not None:
+                # Its exception comes out of here.
                 main._see()
-            _report_failed(poller)
+            _report_failed(poller, None)
     _raise_interrupt()
     for helper in helpers:
         if helper.failed is not None:
             raise helper.failed
-    if stopped:
+    if stopped and (main._exc is None or isinstance(main._exc, Cancelled)):
         raise RuntimeError('run() was ended by stop() before its function ended')
     return main.result()
 
@@ -387,16 +412,17 @@ class _Helper(threading.Thread):
     #: What came out of it, which ends the program.
     failed: BaseException | None = None
 
-    def __init__(self, poller: Poller, number: int, onfail: Callable[[], None]) -> None:
+    def __init__(self, poller: Poller, number: int, main: Thread, onfail: Callable[[], None]) -> None:
         super().__init__(name=f'sock run {number}', daemon=True)
         self._poller = poller
+        self._main = main
         self._onfail = onfail
         self.turns = _sock.Turns(poller)
 
     def run(self) -> None:
         try:
             poller(self._poller)
-            _drive(self._poller, self.turns)
+            _drive(self._poller, self.turns, self._main)
         except BaseException as exc:
             self.failed = exc
             self._onfail()
@@ -407,11 +433,12 @@ class _Helper(threading.Thread):
         if self.ident is not None:
             self.join(0.05 if sys.exc_info()[0] is KeyboardInterrupt else None)
             while self.is_alive():
-                _sock.break_off(self.ident)
+                if _may_end_here(sys._current_frames().get(self.ident)):
+                    _sock.break_off(self.ident)
                 self.join(0.05)
 
 
-def _cancel_rest(poller: Poller, before: int) -> None:
+def _cancel_rest(poller: Poller, before: int, main: Thread | None) -> None:
     """Cancels the threads that ``run`` leaves behind, and polls until they have ended, for 5 seconds at most."""
     until = clock() + 5
     while rest := [thread for thread in threads(poller) if thread._id >= before]:
@@ -428,7 +455,7 @@ def _cancel_rest(poller: Poller, before: int) -> None:
             thread.onfinish(ended)
             thread.cancel()
         del rest, thread
-        _drive(poller, turns)
+        _drive(poller, turns, main)
         if turns.timed_out:
             print(f'sock.run: {left} threads did not end within 5 s of being cancelled', file=sys.stderr)
             return

@@ -12,10 +12,11 @@ import os
 import socket
 import stat
 from collections import namedtuple
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from . import _addrinfo, _errors, _eyeballs, _sock, _workers
 from ._addrinfo import Host
+from ._scheduler import over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +111,10 @@ class Socket(_sock.Socket):
         for last, address in enumerate(addresses, 1):
             try:
                 return await self._connect(address, expires)
+            except _errors.Cancelled:
+                # Unless somebody has closed it, it is whole, and may connect again.
+                self._give_up_connect()
+                raise
             except (_errors.Timeout, _errors.Closed, _errors.Busy, _errors.AlreadyConnected):
                 raise
             except _errors.Error as error:
@@ -131,8 +136,9 @@ class Socket(_sock.Socket):
     async def __aenter__(self) -> Any:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    def __aexit__(self, *exc_info: object) -> Awaitable[None]:
         self.close()
+        return over
 
     def __repr__(self) -> str:
         name = f'sock.{type(self).__name__}'

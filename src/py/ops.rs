@@ -408,10 +408,6 @@ impl Op {
             }
             Stage::Parked => {
                 let Some(task) = running(py) else { return fail(outside(self.what.name())) };
-                if !ptr::eq(self.task, task.get()) {
-                    self.withdraw(py);
-                    return fail(elsewhere());
-                }
                 let reason = task.get().wait().reason();
                 if let Some(direction) = self.what.direction() {
                     drop(self.source().direction(direction).unpark());
@@ -428,10 +424,6 @@ impl Op {
             }
             Stage::Paused => {
                 let Some(task) = running(py) else { return fail(outside(self.what.name())) };
-                if !ptr::eq(self.task, task.get()) {
-                    self.withdraw(py);
-                    return fail(elsewhere());
-                }
                 // Only operations that have a direction pause.
                 let direction = self.what.direction().unwrap_or(Direction::Read);
                 let result = if task.get().wait().take_cancelled() {
@@ -1366,6 +1358,15 @@ unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
     let op = unsafe { op_of(object) };
     // SAFETY: an atomic field of a live object.
     let stage = unsafe { &(*op).stage };
+    let now = stage.get();
+    if now == Stage::Parked as usize || now == Stage::Paused as usize {
+        // SAFETY: a field that stays what it is from the first wait to the end.
+        let waits = unsafe { (*op).task };
+        // Whoever else awaits it gets an error, and the thread that waits hears nothing of that.
+        if !running(py).is_some_and(|task| ptr::eq(waits, task.get())) {
+            return fail(elsewhere());
+        }
+    }
     let before = stage.update(|_| Stage::Busy as usize);
     let before = match before {
         0 => Stage::New,

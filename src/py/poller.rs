@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use super::Hub;
 use super::error::{self, Moved};
-use super::thread::{Looping, Task, end_turn, listed, set_hub, set_running, step, unset_hub};
+use super::thread::{Looping, Task, end_turn, listed, orphan_all, set_hub, set_running, step, unset_hub};
 use crate::sys;
 use crate::wait::NEVER;
 
@@ -66,8 +66,9 @@ impl Drop for Poller {
         let finalizing = py.import("sys").and_then(|sys| sys.call_method0("is_finalizing"));
         if finalizing.is_ok_and(|finalizing| !finalizing.is_truthy().unwrap_or(true)) {
             unset_hub(&self.hub);
-            let lost = self.hub.abandon();
-            drop(lost);
+            let left = self.hub.abandon();
+            orphan_all(py, &self.hub);
+            drop(left);
         }
         if let Some(outer) = outer {
             outer.restore(py);

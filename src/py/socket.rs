@@ -431,6 +431,15 @@ impl Socket {
         self.source.renew().map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
     }
 
+    /// After a connect that was cancelled.
+    fn _give_up_connect(&self, py: Python<'_>) -> PyResult<()> {
+        if self.source.kind != Type::STREAM {
+            return Ok(());
+        }
+        let given_up = self.source.give_up_connect();
+        given_up.map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
+    }
+
     /// Forgets the address that a datagram socket is connected to, and an error that its datagrams met.
     fn _disconnect(&self, py: Python<'_>) -> PyResult<()> {
         let lease = self.lease(py, "disconnect")?;

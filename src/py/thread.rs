@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_ulong};
+use std::hint::black_box;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
@@ -373,12 +374,61 @@ fn yielded(value: Bound<'_, PyAny>) -> Sent<'_> {
     if value.is_none() { Sent::Waits } else { Sent::Foreign(value) }
 }
 
+/// Before Python 3.14, an OS thread that wants the interpreter while that comes to its end is ended by `pthread_exit`,
+/// which unwinds the stack. Through Rust it cannot: there the OS thread stays for good, as it does on 3.14 anyway.
+struct Stays;
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Calls what runs Python for as long as it likes.
+fn staying<R>(call: impl FnOnce() -> R) -> R {
+    let stays = Stays;
+    let result = call();
+    mem::forget(stays);
+    result
+}
+
+// Called behind a `black_box`, since the interpreter's functions are declared as such that never unwind.
+type IterSend =
+    unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut *mut ffi::PyObject) -> ffi::PySendResult;
+type Vectorcall = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    usize,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+/// Calls a function of anybody's.
+///
+/// # Safety
+/// `args` are `count` live objects.
+unsafe fn call<'py>(
+    func: &Bound<'py, PyAny>,
+    args: *const *mut ffi::PyObject,
+    count: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the function itself, which may unwind, whatever its declaration says; a live object, and arguments as the caller promises.
+    unsafe {
+        let vectorcall = mem::transmute::<*const (), Vectorcall>(black_box(ffi::PyObject_Vectorcall as *const ()));
+        let returned = staying(|| vectorcall(func.as_ptr(), args, count, ptr::null_mut()));
+        Bound::from_owned_ptr_or_err(func.py(), returned)
+    }
+}
+
 fn send<'py>(coro: &Bound<'py, PyAny>) -> Sent<'py> {
     let py = coro.py();
     let mut result = ptr::null_mut();
-    // SAFETY: a live coroutine is sent None; the result is a new reference, or null with an exception set.
+    // SAFETY: a live coroutine is sent None; the result is a new reference, or null with an exception set. The
+    // function may unwind, whatever its declaration says.
     unsafe {
-        match ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut result) {
+        let iter_send = mem::transmute::<*const (), IterSend>(black_box(ffi::PyIter_Send as *const ()));
+        match staying(|| iter_send(coro.as_ptr(), ffi::Py_None(), &raw mut result)) {
             ffi::PySendResult::PYGEN_NEXT => yielded(Bound::from_owned_ptr(py, result)),
             ffi::PySendResult::PYGEN_RETURN => Sent::Ended(Ok(Bound::from_owned_ptr(py, result))),
             ffi::PySendResult::PYGEN_ERROR => Sent::Ended(Err(PyErr::fetch(py))),
@@ -453,7 +503,8 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     }
     let mut out = fatal.map(|exc| PyErr::from_value(exc.clone()));
     for called in onfinish {
-        if let Err(error) = called.call1(py, (task,)) {
+        // SAFETY: one live object.
+        if let Err(error) = unsafe { call(called.bind(py), [task.as_ptr()].as_ptr(), 1) } {
             if error.is_instance_of::<PyException>(py) {
                 report(task, error.value(py));
             } else {
@@ -553,7 +604,8 @@ pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) 
             here.turn(&task)?;
         } else {
             static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            scheduler(py, &FIRST, "_first_turn")?.call1((&task,))?;
+            // SAFETY: one live object.
+            unsafe { call(&scheduler(py, &FIRST, "_first_turn")?, [task.as_ptr()].as_ptr(), 1) }?;
         }
         Ok(task)
     })
@@ -572,8 +624,7 @@ pub unsafe fn coroutine<'py>(
     // SAFETY: a live object, and arguments as the caller promises.
     let coro = unsafe {
         if ffi::PyCallable_Check(func.as_ptr()) != 0 {
-            let returned = ffi::PyObject_Vectorcall(func.as_ptr(), args, count, ptr::null_mut());
-            Bound::from_owned_ptr_or_err(py, returned)?
+            call(func, args, count)?
         } else if count > 0 {
             return Err(PyTypeError::new_err("newthread takes arguments with a function, not with a coroutine"));
         } else {
@@ -664,20 +715,10 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     let task: Bound<'_, Task> = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked() };
     let this = task.get();
     let outer = PyErr::take(py);
-    let coro = {
-        let _state = this.state.lock();
-        this.coro.replace(None)
-    };
-    if let Some(coro) = coro {
-        static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Some(lost) = lose(&task) {
         this.set_ended(End::Ended);
         this.finish(false);
-        let current = HERE.with(|here| here.current.replace(ptr::null_mut()));
-        let closed = this.in_context(py, || coro.call_method0(py, intern!(py, "close"))).and_then(|closed| closed);
-        HERE.with(|here| here.current.set(current));
-        let cause = closed.err().map(|error| error.into_value(py));
-        // At the interpreter's end there may be nobody to tell.
-        let _told = scheduler(py, &LOST, "_lost").and_then(|lost| lost.call1((&task, cause)));
+        report(&task, lost.value(py));
     } else if this.see() {
         if let Some(Err(exc)) = this.outcome(py) {
             report(&task, exc.value(py));
@@ -686,6 +727,45 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     drop(task);
     if let Some(outer) = outer {
         outer.restore(py);
+    }
+}
+
+/// Nothing will ever resume the thread: its coroutine is closed, half-way. What is to be told of it; None: it has ended.
+fn lose(task: &Bound<'_, Task>) -> Option<PyErr> {
+    static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (py, this) = (task.py(), task.get());
+    let coro = {
+        let _state = this.state.lock();
+        this.coro.replace(None)
+    }?;
+    // The collector may have begun with the coroutine: it is being closed then, below on the stack, and what it waited
+    // for was the last to hold the thread.
+    let running =
+        coro.getattr(py, intern!(py, "cr_running")).is_ok_and(|running| running.is_truthy(py).unwrap_or(false));
+    let mut cause = None;
+    if !running {
+        let current = HERE.with(|here| here.current.replace(ptr::null_mut()));
+        let closed = this.in_context(py, || coro.call_method0(py, intern!(py, "close"))).and_then(|closed| closed);
+        HERE.with(|here| here.current.set(current));
+        cause = closed.err().map(|error| error.into_value(py));
+    }
+    drop(coro);
+    // At the interpreter's end there may be nobody to ask.
+    let lost = scheduler(py, &LOST, "_lost").and_then(|lost| lost.call1((task, cause)));
+    Some(lost.map_or_else(|error| error, PyErr::from_value))
+}
+
+/// A hub's poller has gone: its threads end, and whoever awaits one of them hears why.
+pub fn orphan_all(py: Python<'_>, hub: &Hub) {
+    // All are lost first, so that none of them awaits another one's end any more.
+    let lost: Vec<_> = listed(py, hub).into_iter().filter_map(|task| lose(&task).map(|lost| (task, lost))).collect();
+    for (task, lost) in lost {
+        let agens = task.get().state.lock().agens.take();
+        drop(agens); // nobody would run what closes them in time
+        // What ends the program comes from what is called here, not from the thread.
+        if let Err(error) = end(&task, Err(lost)) {
+            error.write_unraisable(py, None);
+        }
     }
 }
 

@@ -282,6 +282,34 @@ pub fn undelivered(error: io::Error) -> io::Error {
 #[derive(Debug)]
 pub struct Descriptor(AtomicI32);
 
+/// A call that takes no `MSG_NOSIGNAL`: SIGPIPE is held back in this OS thread meanwhile, and taken away if the call
+/// has raised it. One that was there before stays. macOS has an option on the socket instead.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"))]
+fn without_sigpipe(call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    // SAFETY: all zeroes are values of this plain structure, which the calls fill; all outlive the calls.
+    let (mut pipe, mut old, mut pending): (libc::sigset_t, libc::sigset_t, libc::sigset_t) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: as above.
+    let was_pending = unsafe {
+        libc::sigemptyset(&raw mut pipe);
+        libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, &raw mut old);
+        libc::sigpending(&raw mut pending);
+        libc::sigismember(&raw const pending, libc::SIGPIPE) == 1
+    };
+    let result = call();
+    let broken = matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EPIPE));
+    // SAFETY: as above.
+    unsafe {
+        if broken && !was_pending {
+            let at_once: libc::timespec = std::mem::zeroed();
+            libc::sigtimedwait(&raw const pipe, ptr::null_mut(), &raw const at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut());
+    }
+    result
+}
+
 impl Descriptor {
     pub fn new(socket: Socket) -> Descriptor {
         Descriptor(AtomicI32::new(socket.into_raw_fd()))
@@ -501,9 +529,11 @@ impl Descriptor {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             let mut offset = offset as libc::off_t;
-            // SAFETY: `offset` outlives the call.
-            let sent = unsafe { libc::sendfile(self.raw(), file, &raw mut offset, len) };
-            if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+            without_sigpipe(|| {
+                // SAFETY: `offset` outlives the call.
+                let sent = unsafe { libc::sendfile(self.raw(), file, &raw mut offset, len) };
+                if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+            })
         }
         #[cfg(target_vendor = "apple")]
         {
@@ -516,11 +546,13 @@ impl Descriptor {
         #[cfg(any(target_os = "freebsd", target_os = "dragonfly"))]
         {
             let mut moved: libc::off_t = 0;
-            // SAFETY: `moved` outlives the call; there are no headers.
-            let failed = unsafe {
-                libc::sendfile(file, self.raw(), offset as libc::off_t, len, ptr::null_mut(), &raw mut moved, 0)
-            };
-            if failed == 0 || moved > 0 { Ok(moved as usize) } else { Err(io::Error::last_os_error()) }
+            without_sigpipe(|| {
+                // SAFETY: `moved` outlives the call; there are no headers.
+                let failed = unsafe {
+                    libc::sendfile(file, self.raw(), offset as libc::off_t, len, ptr::null_mut(), &raw mut moved, 0)
+                };
+                if failed == 0 || moved > 0 { Ok(moved as usize) } else { Err(io::Error::last_os_error()) }
+            })
         }
         #[cfg(not(any(
             target_os = "linux",
@@ -538,6 +570,28 @@ impl Descriptor {
     /// Forgets the address that a datagram socket is connected to.
     pub fn disconnect(&self) -> io::Result<()> {
         let before = self.with(Socket::local_addr)?;
+        self.forget_peer()?;
+        // Linux gives up a port that it had chosen itself, and the peer of old would find nobody.
+        let after = self.with(Socket::local_addr)?;
+        match (before.as_socket(), after.as_socket()) {
+            (Some(before), Some(mut after)) if after.port() == 0 && before.port() != 0 => {
+                after.set_port(before.port());
+                self.with(|socket| socket.bind(&after.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends an attempt to connect. `false`: only another socket can connect then.
+    pub fn give_up_connect(&self) -> io::Result<bool> {
+        if RECONNECTS {
+            self.forget_peer()?;
+        }
+        Ok(RECONNECTS)
+    }
+
+    /// connect(2) with `AF_UNSPEC`.
+    fn forget_peer(&self) -> io::Result<()> {
         // SAFETY: all zeroes is a value of this plain structure; AF_UNSPEC says it all.
         let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
         nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
@@ -551,15 +605,7 @@ impl Descriptor {
                 return Err(error);
             }
         }
-        // Linux gives up a port that it had chosen itself, and the peer of old would find nobody.
-        let after = self.with(Socket::local_addr)?;
-        match (before.as_socket(), after.as_socket()) {
-            (Some(before), Some(mut after)) if after.port() == 0 && before.port() != 0 => {
-                after.set_port(before.port());
-                self.with(|socket| socket.bind(&after.into()))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// One connection from the queue, non-blocking and close-on-exec, and its peer.

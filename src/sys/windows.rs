@@ -335,6 +335,12 @@ impl Descriptor {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Ends an attempt to connect. `false`: only another socket can connect then.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // called as the other one
+    pub fn give_up_connect(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Forgets the address that a datagram socket is connected to.
     pub fn disconnect(&self) -> io::Result<()> {
         let domain = self.with(Socket::local_addr)?.domain();
