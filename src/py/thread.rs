@@ -303,11 +303,8 @@ fn staying<R>(call: impl FnOnce() -> R) -> R {
 }
 
 // Called behind a `black_box`, since the interpreter's functions are declared as such that never unwind.
-type IterSend = unsafe extern "C-unwind" fn(
-    *mut ffi::PyObject,
-    *mut ffi::PyObject,
-    *mut *mut ffi::PyObject,
-) -> ffi::PySendResult;
+type IterSend =
+    unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut *mut ffi::PyObject) -> ffi::PySendResult;
 type Vectorcall = unsafe extern "C-unwind" fn(
     *mut ffi::PyObject,
     *const *mut ffi::PyObject,
