@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from types import FrameType
 
 from . import _sock
@@ -211,8 +211,8 @@ class _Over:
 
     __slots__ = ()
 
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
 over = _Over()
@@ -278,24 +278,29 @@ def _signals(poller: Poller) -> Iterator[None]:
 _ASYNC_CODE = 0x80 | 0x200
 
 
-#: Modules whose plain functions are never cut in half: what closes, releases and hands on.
+#: Modules whose code is never cut in half: what closes, releases and hands on. An exception in the middle of a
+#: `with lock:` may even keep the lock for ever: Python 3.14 looks for signals when it has entered and not yet begun.
 _OURS = (__name__, 'sock._group', 'sock._sockets', 'sock._sync')
+
+
+def _may_end_here(frame: FrameType | None) -> bool:
+    """Whether what an OS thread runs is anybody's code, which ends where it is, and not ours."""
+    while frame is not None:
+        if frame.f_globals.get('__name__') in _OURS:
+            return False
+        if frame.f_code.co_flags & _ASYNC_CODE:
+            break
+        frame = frame.f_back
+    return True
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C ends user code where it is, and our own where it is whole: a thread's end must not be cut in half."""
-    while frame is not None:
-        # Not even a coroutine of this module: what it is about to await would go without having been awaited.
-        ours = frame.f_globals.get('__name__')
-        if ours != __name__ and frame.f_code.co_flags & _ASYNC_CODE:
-            break
-        if ours in _OURS:
-            _local.interrupted = True
-            if _local.turns is not None:
-                _local.turns.stop()
-            return
-        frame = frame.f_back
-    raise KeyboardInterrupt
+    if _may_end_here(frame):
+        raise KeyboardInterrupt
+    _local.interrupted = True
+    if _local.turns is not None:
+        _local.turns.stop()
 
 
 def _raise_interrupt() -> None:
@@ -426,7 +431,8 @@ class _Helper(threading.Thread):
         if self.ident is not None:
             self.join(0.05 if sys.exc_info()[0] is KeyboardInterrupt else None)
             while self.is_alive():
-                _sock.break_off(self.ident)
+                if _may_end_here(sys._current_frames().get(self.ident)):
+                    _sock.break_off(self.ident)
                 self.join(0.05)
 
 

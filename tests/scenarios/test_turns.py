@@ -426,7 +426,7 @@ def test_s47_ctrl_c_ends_run_within_100_ms_whatever_it_does(waits, threads):
                 {waits}
 
         async def main(conn):
-            sock.newthread(works, conn)
+            working = sock.newthread(works, conn)
             await sock.sleep(60)
 
         ours, other = socket.socketpair()
