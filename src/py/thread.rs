@@ -413,7 +413,8 @@ unsafe fn call<'py>(
     args: *const *mut ffi::PyObject,
     count: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: the function itself, which may unwind, whatever its declaration says; a live object, and arguments as the caller promises.
+    // SAFETY: the function itself, which may unwind, whatever its declaration says; a live object, and arguments as the
+    // caller promises.
     unsafe {
         let vectorcall = mem::transmute::<*const (), Vectorcall>(black_box(ffi::PyObject_Vectorcall as *const ()));
         let returned = staying(|| vectorcall(func.as_ptr(), args, count, ptr::null_mut()));
