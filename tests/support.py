@@ -23,6 +23,17 @@ def run(func):
     return thread.result()
 
 
+def python(code, **options):
+    """Runs a program to its end."""
+    return subprocess.run(
+        [sys.executable, '-W', 'error', '-c', textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        **options,
+    )
+
+
 def interrupt(code, within):
     """Runs a program that prints 'ready', sends it Ctrl-C, and sees it print 'interrupted' within so many seconds."""
     process = subprocess.Popen(

@@ -6,9 +6,7 @@ import gc
 import os
 import signal
 import socket
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 import weakref
@@ -16,7 +14,7 @@ import weakref
 import pytest
 import sock
 from sock import _scheduler
-from support import interrupt
+from support import interrupt, python
 
 
 async def value(result):
@@ -1089,16 +1087,6 @@ def test_threads_lists_those_that_have_not_ended():
 
 
 # Whole processes
-
-
-def python(code, **options):
-    return subprocess.run(
-        [sys.executable, '-W', 'error', '-c', textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        **options,
-    )
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')

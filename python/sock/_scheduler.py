@@ -12,15 +12,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
-import signal
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
-from types import FrameType
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 
-from . import _sock
+from . import _interrupts, _sock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ clock = _sock.clock
 
 class _Local(threading.local):
     poller: Poller | None = None
-    #: What gives threads their turns on this OS thread, inside a loop of ours.
-    turns: _sock.Turns | None = None
-    #: Ctrl-C came at a moment when our own state was being changed: the loop raises it.
-    interrupted: bool = False
 
 
 _local = _Local()
@@ -60,12 +56,14 @@ def poller(p: Poller | None = None) -> Poller:
             raise TypeError(f'poller takes a sock.Poller, not {type(p).__name__}')
         if _sock.is_polling():
             raise RuntimeError('this OS thread polls its poller now: set another one before start() or run()')
-        _local.poller = p
-    own = _local.poller
-    if own is None:
-        own = _local.poller = Poller()
-    own._set_here()
-    return own
+        return _set_here(p)
+    return _set_here(_local.poller or Poller())
+
+
+def _set_here(p: Poller) -> Poller:
+    _local.poller = p
+    p._set_here()
+    return p
 
 
 def _all_pollers() -> list[Poller]:
@@ -79,7 +77,7 @@ def _after_fork_in_child() -> None:
         each._set_forked()
     _pollers.clear()
     _local.poller = None
-    _local.turns = None
+    _interrupts.after_fork_in_child()
     _sock.after_fork()
 
 
@@ -95,7 +93,18 @@ def excepthook(thread: Thread, exc: BaseException) -> None:
     traceback.print_exception(exc, file=sys.stderr)
 
 
+#: These come out of the loop, and are not told of besides, where a group has got them too.
+_FATAL = (KeyboardInterrupt, SystemExit)
+
+
 def _report(thread: Thread, exc: BaseException) -> None:
+    if isinstance(exc, BaseExceptionGroup):
+        _, rest = exc.split(_FATAL)
+        if rest is None:
+            return
+        exc = rest
+    elif isinstance(exc, _FATAL):
+        return
     try:
         sys.modules['sock'].excepthook(thread, exc)
     except Exception as broken:
@@ -158,18 +167,26 @@ def _agen_begins(agen: AsyncGenerator[Any, Any]) -> None:
         current._agens.append(weakref.ref(agen))
 
 
-def _agen_goes(agen: AsyncGenerator[Any, Any]) -> None:
-    """Nothing refers to the generator any more: its ``finally`` runs in a thread, which its own thread waits for."""
+def _agen_goes(home: weakref.ref[Poller], agen: AsyncGenerator[Any, Any]) -> None:
+    """Nothing refers to the generator any more: its ``finally`` runs in a thread, which its own thread waits for.
+
+    ``home``: where the generator began. Here may be another OS thread, of which nobody knows that it has a poller.
+    """
     owner = _sock.current()
-    closer = newthread(_wrapped(agen.aclose()), name='aclose')
+    here = poller()
+    try:
+        _set_here(home() or here)
+        closer = newthread(_wrapped(agen.aclose()), name='aclose')
+    finally:
+        _set_here(here)
     if owner is not None and not closer.done:
         owner._agens = [*(owner._agens or ()), closer]
 
 
 @contextlib.contextmanager
-def _asyncgen_hooks() -> Iterator[None]:
+def _asyncgen_hooks(poller: Poller) -> Iterator[None]:
     old = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(_agen_begins, _agen_goes)
+    sys.set_asyncgen_hooks(_agen_begins, functools.partial(_agen_goes, weakref.ref(poller)))
     try:
         yield
     finally:
@@ -179,7 +196,7 @@ def _asyncgen_hooks() -> Iterator[None]:
 def _first_turn(thread: Thread) -> None:
     """The first turn of a thread that is started outside of any loop."""
     try:
-        with _asyncgen_hooks():
+        with _asyncgen_hooks(poller()):
             thread._turn()
     finally:
         # An exception that ends the thread may keep this frame, and so must not keep the thread.
@@ -204,6 +221,18 @@ async def _wrapped(awaitable: Any) -> Any:
     return await awaitable
 
 
+class _Over:
+    """What a plain function returns that is awaited, and has done all there is to do: no Ctrl-C comes between."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+over = _Over()
+
+
 def threads(poller: Poller | None = None) -> list[Thread]:
     """The threads of a poller (default: this OS thread's) that have not ended."""
     of = poller or globals()['poller']()
@@ -214,24 +243,32 @@ class deadline:
     """``with sock.deadline(t):`` gives every wait of this thread inside that ``expires``, where none is nearer.
 
     ``t`` is a ``clock()`` value. Waits on sockets end as with their own ``expires``: the socket is closed, and Timeout
-    raised; so do sleeps and waits for other threads, which close nothing.
+    raised; so do sleeps and waits for other threads, which close nothing. One block at a time is inside.
     """
 
-    __slots__ = ('_outer', '_t', '_thread')
+    __slots__ = ('_entered', '_outer', '_t', '_thread')
 
     _thread: Thread
 
     def __init__(self, t: float) -> None:
         self._t = t
+        self._entered = threading.Lock()
 
     def __enter__(self) -> None:
         if (current := _sock.current()) is None:
             raise RuntimeError('sock.deadline() is for the waits of a sock thread, and none runs here')
+        if not self._entered.acquire(blocking=False):
+            raise RuntimeError('a block with this sock.deadline() runs already: make one for each block')
+        try:
+            self._outer = current._nearer_limit(self._t)
+        except BaseException:
+            self._entered.release()
+            raise
         self._thread = current
-        self._outer = current._nearer_limit(self._t)
 
     def __exit__(self, *exc_info: object) -> None:
         self._thread._set_limit(self._outer)
+        self._entered.release()
 
 
 def _outside(what: str) -> Poller:
@@ -242,63 +279,12 @@ def _outside(what: str) -> Poller:
     return poller()
 
 
-@contextlib.contextmanager
-def _signals(poller: Poller) -> Iterator[None]:
-    """A signal that comes while the main thread waits must bring it back to Python, which runs the handler."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    old = signal.set_wakeup_fd(poller._signal_fd, warn_on_full_buffer=False)
-    defaults = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if defaults:
-        signal.signal(signal.SIGINT, _on_interrupt)
-    try:
-        yield
-    finally:
-        if defaults:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.set_wakeup_fd(old)
-
-
-#: Flags of the code of coroutines and async generators: CO_COROUTINE, CO_ASYNC_GENERATOR (without importing inspect).
-_ASYNC_CODE = 0x80 | 0x200
-
-
-#: Modules whose plain functions are never cut in half.
-_OURS = (__name__, 'sock._group')
-
-
-def _on_interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C ends user code where it is, and our own where it is whole: a thread's end must not be cut in half."""
-    while frame is not None:
-        if frame.f_code.co_flags & (_ASYNC_CODE):
-            break
-        if frame.f_globals.get('__name__') in _OURS:
-            _local.interrupted = True
-            if _local.turns is not None:
-                _local.turns.stop()
-            return
-        frame = frame.f_back
-    raise KeyboardInterrupt
-
-
-def _raise_interrupt() -> None:
-    if _local.interrupted:
-        _local.interrupted = False
-        raise KeyboardInterrupt
-
-
 def _drive(poller: Poller, turns: _sock.Turns) -> None:
     """Gives each thread that is ready its turn, until ``turns`` ends."""
-    with _signals(poller), _asyncgen_hooks():
-        _local.turns = turns
-        try:
-            _raise_interrupt()
-            turns.run()
-        finally:
-            _local.turns = None
+    with _interrupts.signals(poller), _asyncgen_hooks(poller):
+        _interrupts.give_turns(turns)
     _report_failed(poller)
-    _raise_interrupt()
+    _interrupts.raise_late()
 
 
 def _report_failed(poller: Poller) -> None:
@@ -347,16 +333,19 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     poller = _outside('run')
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
-    before = _sock.made()
+    number = next(_runs)
     turns = _sock.Turns(poller)
-    helpers = [_Helper(poller, i, turns.stop) for i in range(2, threads + 1)]
+    helpers = [_Helper(poller, i, number, turns.stop) for i in range(2, threads + 1)]
 
-    def ended(_: Thread) -> None:
+    def ended(main: Thread) -> None:
+        # Its failure comes out of here.
+        main._see()
         for each in (turns, *(helper.turns for helper in helpers)):
             each.stop()
 
     main = None
-    with _signals(poller):
+    with _interrupts.signals(poller):
+        _sock.enter_run(number)
         try:
             main = newthread(func, *args)
             main.onfinish(ended)
@@ -365,14 +354,15 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
                     helper.start()
                 _drive(poller, turns)
             stopped = not main.done
+        except KeyboardInterrupt:
+            _interrupts.settle()
+            raise
         finally:
-            for helper in helpers:
-                helper.end()
-            _cancel_rest(poller, before)
-            if main is not None:
-                main._see()
+            _end(helpers)
+            _cancel_rest(poller, number)
+            _sock.enter_run(0)
             _report_failed(poller)
-    _raise_interrupt()
+    _interrupts.raise_late()
     for helper in helpers:
         if helper.failed is not None:
             raise helper.failed
@@ -381,40 +371,56 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     return main.result()
 
 
+#: Each `run` has a number, which its threads hand on to those that they start.
+_runs = itertools.count(1)
+
+#: Seconds that a turn may still take once Ctrl-C has ended `run`.
+_GRACE = 0.02
+
+
 class _Helper(threading.Thread):
     """One more OS thread that polls a poller."""
 
     #: What came out of it, which ends the program.
     failed: BaseException | None = None
 
-    def __init__(self, poller: Poller, number: int, onfail: Callable[[], None]) -> None:
+    def __init__(self, poller: Poller, number: int, run: int, onfail: Callable[[], None]) -> None:
         super().__init__(name=f'sock run {number}', daemon=True)
         self._poller = poller
+        self._run = run
         self._onfail = onfail
         self.turns = _sock.Turns(poller)
 
     def run(self) -> None:
         try:
             poller(self._poller)
+            _sock.enter_run(self._run)
             _drive(self._poller, self.turns)
         except BaseException as exc:
             self.failed = exc
             self._onfail()
 
-    def end(self) -> None:
-        """Stops it after the turn that runs; a turn that goes on and on is broken off."""
-        self.turns.stop()
-        if self.ident is not None:
-            self.join(0.05 if sys.exc_info()[0] is KeyboardInterrupt else None)
-            while self.is_alive():
-                _sock.break_off(self.ident)
-                self.join(0.05)
+
+def _end(helpers: list[_Helper]) -> None:
+    """Stops them after the turns that run; after Ctrl-C a turn that goes on and on is broken off."""
+    started = [helper for helper in helpers if helper.ident is not None]
+    for helper in started:
+        helper.turns.stop()
+    until = clock() + _GRACE if sys.exc_info()[0] is KeyboardInterrupt else None
+    for helper in started:
+        helper.join(None if until is None else max(0, until - clock()))
+        while helper.is_alive():
+            assert helper.ident is not None
+            # Its `finally` blocks are given their time, too.
+            helper.join(_GRACE if _interrupts.break_off(helper.ident) else 0.001)
+        assert helper.ident is not None
+        _interrupts.spare(helper.ident)
 
 
-def _cancel_rest(poller: Poller, before: int) -> None:
+def _cancel_rest(poller: Poller, number: int) -> None:
     """Cancels the threads that ``run`` leaves behind, and polls until they have ended, for 5 seconds at most."""
     until = clock() + 5
-    while rest := [thread for thread in threads(poller) if thread._id >= before]:
+    while rest := [thread for thread in threads(poller) if thread._run == number]:
         turns = _sock.Turns(poller, until)
         left = len(rest)
 
@@ -426,7 +432,7 @@ def _cancel_rest(poller: Poller, before: int) -> None:
 
         for thread in rest:
             thread.onfinish(ended)
-            thread.cancel()
+            thread._condemn()
         del rest, thread
         _drive(poller, turns)
         if turns.timed_out:

@@ -19,10 +19,11 @@ import math
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 from . import _sock
 from ._errors import Cancelled, Closed, Timeout
+from ._scheduler import over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,8 +139,9 @@ class Semaphore:
     def __aenter__(self) -> Coroutine[Any, Any, None]:
         return self.acquire()
 
-    async def __aexit__(self, *failed: object) -> None:
+    def __aexit__(self, *failed: object) -> Awaitable[None]:
         self.release()
+        return over
 
     def _at_once(self, what: str, expires: float | None) -> bool:
         """Takes a permit if one is free and it is not time to let others run; otherwise: ``_later``."""
@@ -276,8 +278,9 @@ class Lock:
     def __aenter__(self) -> Coroutine[Any, Any, None]:
         return self.acquire()
 
-    async def __aexit__(self, *failed: object) -> None:
+    def __aexit__(self, *failed: object) -> Awaitable[None]:
         self.release()
+        return over
 
 
 class Event:
@@ -392,8 +395,9 @@ class Condition:
     def __aenter__(self) -> Coroutine[Any, Any, None]:
         return self._lock.acquire()
 
-    async def __aexit__(self, *failed: object) -> None:
+    def __aexit__(self, *failed: object) -> Awaitable[None]:
         self._lock.release()
+        return over
 
     async def wait(self, expires: float | None = None) -> None:
         """Releases the lock, waits to be notified, and takes the lock again, also before it raises.
@@ -412,7 +416,9 @@ class Condition:
         try:
             try:
                 await wait
-            except (Exception, Cancelled) as failed:
+            except GeneratorExit:
+                raise
+            except BaseException as failed:
                 ended = failed
             finally:
                 with self._guard:

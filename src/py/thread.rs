@@ -4,11 +4,10 @@
 //! functions of `sock._scheduler` that are called here by name.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::c_ulong;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit, PyTypeError};
@@ -35,6 +34,8 @@ thread_local! {
     static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
     /// Turns inside turns, of threads that were started or resumed by what runs here.
     static NESTED: Cell<u32> = const { Cell::new(0) };
+    /// The `run()` to which threads belong that start here outside of any thread; 0: none.
+    static RUN: Cell<u64> = const { Cell::new(0) };
     /// A loop of ours is below what runs here.
     static LOOPING: Cell<bool> = const { Cell::new(false) };
     /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it.
@@ -51,6 +52,8 @@ pub struct Task {
     wait: Wait,
     hub: Arc<Hub>,
     id: u64,
+    /// The `run()` inside which it was started, handed on from thread to thread; 0: none.
+    run: u64,
     label: Py<PyString>,
     /// The label is the whole name; else the id follows.
     named: bool,
@@ -62,6 +65,10 @@ pub struct Task {
     coro: AtomicPtr<ffi::PyObject>,
     /// No wait goes beyond this time: what `sock.deadline()` has set.
     limit: AtomicU64,
+    /// How often it was cancelled, less what a group has taken back.
+    cancels: AtomicU32,
+    /// Its group or its `run()` has cancelled it, which they do once: what it still does is its end.
+    condemned: AtomicBool,
     /// Its place in the hub's roster.
     place: AtomicUsize,
     /// Nothing is dropped under this lock, and no Python runs.
@@ -317,6 +324,8 @@ pub fn step(task: &Bound<'_, Task>) -> PyResult<bool> {
 /// The coroutine has ended. `false`: another follows in its place, which closes async generators that it left.
 fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<bool> {
     let (py, this) = (task.py(), task.get());
+    #[cfg(not(Py_3_12))]
+    super::interrupt::from_outside::forget(py);
     let outcome = match result {
         Ok(result) => Ok(result.unbind()),
         Err(error) => Err(error.into_value(py).into_any()),
@@ -652,12 +661,14 @@ impl Task {
                 _ => PyString::intern(py, "thread").unbind(),
             },
         };
+        let run = running(py).map_or_else(|| RUN.get(), |starter| starter.get().run);
         let task = Bound::new(
             py,
             Task {
                 wait: Wait::new(),
                 hub,
                 id: IDS.fetch_add(1, Ordering::Relaxed),
+                run,
                 label,
                 named: name.is_some(),
                 done: AtomicBool::new(false),
@@ -665,6 +676,8 @@ impl Task {
                 context,
                 coro: AtomicPtr::new(coro.into_ptr()),
                 limit: AtomicU64::new(NEVER),
+                cancels: AtomicU32::new(0),
+                condemned: AtomicBool::new(false),
                 place: AtomicUsize::new(usize::MAX),
                 state: parking_lot::Mutex::default(),
             },
@@ -738,10 +751,10 @@ impl Task {
         unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }
     }
 
-    /// How many threads were made before it.
+    /// The number of the `run()` inside which it was started.
     #[getter]
-    fn _id(&self) -> u64 {
-        self.id
+    fn _run(&self) -> u64 {
+        self.run
     }
 
     #[getter]
@@ -856,12 +869,33 @@ impl Task {
     /// Raises ``Cancelled`` where the thread waits, or at its next operation. Its sockets stay open and whole.
     fn cancel(slf: &Bound<'_, Self>) {
         let this = slf.get();
+        this.cancels.fetch_add(1, Ordering::Relaxed);
         if this.wait.cancel() {
             this.hub.push(slf.clone().unbind());
         }
     }
 
-    /// Takes back a cancel that has not come out yet.
+    /// `cancel` by its group or its `run()`: once, and not on top of one that has not come out yet, so that its `finally`
+    /// blocks can wait.
+    fn _condemn(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if !this.condemned.swap(true, Ordering::AcqRel) && !this.wait.is_cancelled() {
+            Self::cancel(slf);
+        }
+    }
+
+    /// How often it was cancelled.
+    #[getter]
+    fn _cancels(&self) -> u32 {
+        self.cancels.load(Ordering::Relaxed)
+    }
+
+    /// Takes a cancel back; how many are left.
+    fn _uncancel(&self) -> u32 {
+        self.cancels.fetch_sub(1, Ordering::Relaxed) - 1
+    }
+
+    /// Forgets a cancel that has not come out yet.
     fn _take_cancelled(&self) -> bool {
         self.wait.take_cancelled()
     }
@@ -937,12 +971,10 @@ pub fn is_polling() -> bool {
     LOOPING.get() || NESTED.get() > 0
 }
 
-/// Raises Ctrl-C's exception in whatever Python code another OS thread runs, or runs next.
+/// Threads that start here outside of any thread belong to that `run()` from now on; 0: to none.
 #[pyfunction]
-pub fn break_off(py: Python<'_>, ident: c_ulong) {
-    let exception = py.get_type::<PyKeyboardInterrupt>();
-    // SAFETY: attached, with a live class; an OS thread that has ended is none that it finds.
-    unsafe { ffi::PyThreadState_SetAsyncExc(ident as _, exception.as_ptr()) };
+pub fn enter_run(number: u64) {
+    RUN.set(number);
 }
 
 /// In the child of a fork nothing runs, and the poller is the parent's.
@@ -951,6 +983,7 @@ pub fn after_fork() {
     CURRENT.set(ptr::null_mut());
     NESTED.set(0);
     LOOPING.set(false);
+    RUN.set(0);
     drop(HUB.replace((0, Weak::new())));
 }
 
@@ -958,10 +991,4 @@ pub fn after_fork() {
 pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
     let roster = hub.roster.lock();
     roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
-}
-
-/// How many threads were ever made.
-#[pyfunction]
-pub fn made() -> u64 {
-    IDS.load(Ordering::Relaxed)
 }
