@@ -93,13 +93,6 @@ impl Wait {
         self.cancelled.load(Ordering::Relaxed) && self.cancelled.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether there is a cancel that has not come out yet.
-    pub fn is_cancelled(&self) -> bool {
-        let state = self.state.lock();
-        let ended = matches!(state.phase, Phase::Ready | Phase::Notified) && self.reason() == Reason::Cancelled;
-        ended || self.cancelled.load(Ordering::Relaxed)
-    }
-
     /// Whether it waits, and nothing has ended that yet.
     pub fn is_waiting(&self) -> bool {
         self.state.lock().phase == Phase::Waiting
@@ -205,12 +198,7 @@ impl Wait {
         let mut state = self.state.lock();
         let (phase, enqueue) = match state.phase {
             Phase::Parking => (Phase::Waiting, false),
-            Phase::Notified => (Phase::Ready, true),
-            Phase::Running => {
-                // No wait has ended, whatever ended the last one.
-                self.reason.store(Reason::Event as u8, Ordering::Release);
-                (Phase::Ready, true)
-            }
+            Phase::Notified | Phase::Running => (Phase::Ready, true),
             other => (other, false),
         };
         state.phase = phase;

@@ -111,6 +111,36 @@ def test_ctrl_c_again_and_again_leaves_locks_whole_and_is_told_once(threads):
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
+def test_ctrl_c_ends_run_whose_function_has_ended_while_another_os_thread_goes_on_and_on():
+    interrupt(
+        """
+        import sock, threading
+
+        spinning = threading.Event()
+
+        async def spins():
+            while threading.current_thread() is threading.main_thread():
+                await sock.sleep(0)
+            spinning.set()
+            while True:
+                pass
+
+        async def main():
+            sock.newthread(spins)
+            while not spinning.is_set():
+                await sock.sleep(0)
+            print('ready', flush=True)
+
+        try:
+            sock.run(main, threads=2)
+        except KeyboardInterrupt:
+            print('interrupted', flush=True)
+        """,
+        5,
+    )
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
 @pytest.mark.parametrize('where', ['main', 'another'])
 def test_ctrl_c_ends_a_turn_that_is_nearly_always_in_code_of_ours(where):
     interrupt(

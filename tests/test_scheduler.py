@@ -903,6 +903,16 @@ def test_run_returns_the_result_or_raises_the_exception():
         sock.run(raises, KeyError('k'))
 
 
+def test_failure_that_comes_out_of_run_is_not_told_besides():
+    async def fails_later():
+        await sock.sleep(0)
+        raise KeyError('later')
+
+    for threads in (1, 2):
+        with pytest.raises(KeyError, match='later'):
+            sock.run(fails_later, threads=threads)
+
+
 def test_run_cancels_what_was_left_running_and_waits_for_its_finally():
     ended = []
 
@@ -1040,6 +1050,30 @@ def test_async_generator_that_is_still_held_is_closed_when_its_thread_ends():
         return 'result'
 
     assert sock.run(main) == 'result'
+    assert closed == [True]
+
+
+def test_async_generator_dropped_in_another_os_thread_is_closed_where_it_began():
+    closed = []
+
+    async def generator():
+        try:
+            yield 1
+        finally:
+            await sock.sleep(0.001)
+            closed.append(True)
+
+    async def main():
+        held = [generator()]
+        await anext(held[0])
+        os_thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+        os_thread.start()
+        await sock.offload(os_thread.join)
+        until = sock.clock() + 10
+        while not closed and sock.clock() < until:
+            await sock.sleep(0.001)
+
+    sock.run(main)
     assert closed == [True]
 
 

@@ -85,8 +85,13 @@ def give_turns(turns: _sock.Turns) -> None:
         _local.turns = None
 
 
+def is_late() -> bool:
+    """Ctrl-C has come, where it could not be raised."""
+    return _local.late
+
+
 def raise_late() -> None:
-    """Ctrl-C came where it could not be raised: here it can."""
+    """Here it can."""
     if _local.late:
         settle()
         raise KeyboardInterrupt

@@ -173,9 +173,11 @@ def _agen_goes(home: weakref.ref[Poller], agen: AsyncGenerator[Any, Any]) -> Non
     ``home``: where the generator began. Here may be another OS thread, of which nobody knows that it has a poller.
     """
     owner = _sock.current()
-    here = poller()
+    here, there = poller(), home()
     try:
-        _set_here(home() or here)
+        # Unless it has gone, or is the parent process's.
+        if there is not None and _pollers.get(there._handle) is there:
+            _set_here(there)
         closer = newthread(_wrapped(agen.aclose()), name='aclose')
     finally:
         _set_here(here)
@@ -360,7 +362,6 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
         finally:
             _end(helpers)
             _cancel_rest(poller, number)
-            _sock.enter_run(0)
             _report_failed(poller)
     _interrupts.raise_late()
     for helper in helpers:
@@ -403,18 +404,23 @@ class _Helper(threading.Thread):
 
 def _end(helpers: list[_Helper]) -> None:
     """Stops them after the turns that run; after Ctrl-C a turn that goes on and on is broken off."""
-    started = [helper for helper in helpers if helper.ident is not None]
-    for helper in started:
+    for helper in helpers:
         helper.turns.stop()
-    until = clock() + _GRACE if sys.exc_info()[0] is KeyboardInterrupt else None
-    for helper in started:
-        helper.join(None if until is None else max(0, until - clock()))
+    interrupted = clock() if sys.exc_info()[0] is KeyboardInterrupt else None
+    for helper in helpers:
         while helper.is_alive():
-            assert helper.ident is not None
-            # Its `finally` blocks are given their time, too.
-            helper.join(_GRACE if _interrupts.break_off(helper.ident) else 0.001)
-        assert helper.ident is not None
-        _interrupts.spare(helper.ident)
+            if interrupted is None:
+                helper.join(_GRACE)
+                if _interrupts.is_late():
+                    interrupted = clock()
+            elif (left := interrupted + _GRACE - clock()) > 0:
+                helper.join(left)
+            else:
+                assert helper.ident is not None
+                # Its `finally` blocks are given their time, too.
+                helper.join(_GRACE if _interrupts.break_off(helper.ident) else 0.001)
+        if helper.ident is not None:
+            _interrupts.spare(helper.ident)
 
 
 def _cancel_rest(poller: Poller, number: int) -> None:

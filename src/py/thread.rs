@@ -875,11 +875,10 @@ impl Task {
         }
     }
 
-    /// `cancel` by its group or its `run()`: once, and not on top of one that has not come out yet, so that its `finally`
-    /// blocks can wait.
+    /// `cancel` by its group or its `run()`: once, so that its `finally` blocks can wait.
     fn _condemn(slf: &Bound<'_, Self>) {
         let this = slf.get();
-        if !this.condemned.swap(true, Ordering::AcqRel) && !this.wait.is_cancelled() {
+        if !this.condemned.swap(true, Ordering::AcqRel) {
             Self::cancel(slf);
         }
     }
@@ -971,7 +970,7 @@ pub fn is_polling() -> bool {
     LOOPING.get() || NESTED.get() > 0
 }
 
-/// Threads that start here outside of any thread belong to that `run()` from now on; 0: to none.
+/// Threads that start here outside of any thread belong to that `run()` from now on.
 #[pyfunction]
 pub fn enter_run(number: u64) {
     RUN.set(number);
@@ -983,7 +982,6 @@ pub fn after_fork() {
     CURRENT.set(ptr::null_mut());
     NESTED.set(0);
     LOOPING.set(false);
-    RUN.set(0);
     drop(HUB.replace((0, Weak::new())));
 }
 
