@@ -23,9 +23,7 @@ from . import _sock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
-
-    TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
+    from typing import Any
 
 
 class _Local(threading.local):
@@ -187,7 +185,7 @@ else:
     #: Where the user's code was at the last event.
     _last: tuple[FrameType, int] | None = None
 
-    def _look(frame: FrameType, event: str, arg: object) -> TraceFunction:
+    def _look(frame: FrameType, event: str, arg: object) -> Callable[[FrameType, str, Any], Any]:
         global _last
         if _sock.is_interruptible(frame):
             last, _last = _last, (frame, frame.f_lasti)

@@ -41,6 +41,9 @@ __all__ = [
     'waits_for',
 ]
 
+if sys.version_info < (3, 12):
+    __all__ += ['break_off']
+
 _T_co = TypeVar('_T_co', covariant=True)
 #: What `sock` looks up, or takes as it is: see `_addrinfo.Host`.
 _Host: TypeAlias = Any
