@@ -123,6 +123,11 @@ impl Wait {
         self.parked.store(true, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.phase = Phase::Parking;
+        if self.take_cancelled() {
+            // From another OS thread, since the operation has looked.
+            self.reason.store(Reason::Cancelled as u8, Ordering::Release);
+            state.phase = Phase::Notified;
+        }
         state.epoch = state.epoch.wrapping_add(1);
         state.deadline = deadline;
         let mut earlier = false;
@@ -316,6 +321,18 @@ mod tests {
         assert!(!wait.leave());
         assert!(!wait.wake(old, Reason::Event));
         assert!(wait.wake(new, Reason::Event));
+    }
+
+    #[test]
+    fn cancel_that_comes_just_before_a_wait_ends_it() {
+        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        assert!(!wait.take_cancelled());
+        assert!(!wait.cancel(), "it runs");
+        parked(&wait, &timers, NEVER);
+        assert!(wait.leave(), "straight to the ready queue");
+        assert_eq!(wait.reason(), Reason::Cancelled);
+        wait.enter();
+        assert!(!wait.take_cancelled(), "it comes out once");
     }
 
     #[test]

@@ -148,6 +148,112 @@ def test_thread_that_somebody_cancels_just_ends():
     run(main)
 
 
+async def cleans(log):
+    try:
+        await sock.suspend()
+    finally:
+        await sock.sleep(0)
+        log.append('clean')
+
+
+def test_threads_of_a_group_are_cancelled_once_however_many_fail():
+    async def main():
+        log = []
+        with pytest.raises(ExceptionGroup, match='2 failures'):
+            async with sock.group() as g:
+                g.newthread(cleans, log)
+                g.newthread(fail, ValueError('first'), 0.005)
+                g.newthread(fail, ValueError('second'), 0.005)
+                # Both are due, in one round.
+                until = sock.clock() + 0.01
+                while sock.clock() < until:
+                    pass
+        assert log == ['clean']
+
+    run(main)
+
+
+def test_run_and_a_group_that_it_leaves_cancel_its_threads_once():
+    log = []
+
+    async def owner():
+        async with sock.group() as g:
+            g.newthread(cleans, log)
+            await sock.suspend()
+
+    async def main():
+        sock.newthread(owner)
+
+    sock.run(main)
+    assert log == ['clean']
+
+
+@pytest.mark.parametrize('first', ['child', 'other'])
+@pytest.mark.parametrize('waits', [True, False])
+def test_cancel_of_the_owner_is_not_lost_when_a_thread_fails_too(first, waits, reported):
+    async def child(error):
+        await sock.suspend()
+        raise error
+
+    async def owner():
+        async with sock.group() as g:
+            children.append(g.newthread(child, ValueError('child')))
+            if waits:
+                await sock.suspend()
+            else:
+                steps[0]()
+                steps[1]()
+
+    children, threads = [], []
+
+    def cancel():
+        threads[0].cancel()
+
+    def let_fail():
+        children[0].resume()
+
+    steps = [let_fail, cancel] if first == 'child' else [cancel, let_fail]
+
+    async def guarded():
+        threads.append(sock.thread())
+        try:
+            await owner()
+        except ValueError:
+            await sock.sleep(0)
+            return 'went on'
+
+    async def test():
+        thread = sock.newthread(guarded)
+        if waits:
+            steps[0]()
+            steps[1]()
+        with pytest.raises(sock.Cancelled):
+            await thread
+
+    run(test)
+    assert {repr(exc) for _, exc in reported} <= {"ValueError('child')"}
+
+
+def test_group_inside_a_group_takes_its_own_cancel_back():
+    async def fails_when_resumed(error):
+        await sock.suspend()
+        raise error
+
+    async def main():
+        with pytest.raises(KeyError):
+            async with sock.group() as outer:
+                thread = outer.newthread(fails_when_resumed, KeyError('outer'))
+                with pytest.raises(ValueError, match='inner'):
+                    async with sock.group() as inner:
+                        inner.newthread(fail, ValueError('inner'), 0.001)
+                        await sock.suspend()
+                sock.runafter(0, thread.resume)
+                await sock.suspend()
+        await sock.sleep(0)
+
+    run(main)
+
+
 def test_cancel_of_a_group():
     async def main():
         ended = []
@@ -311,3 +417,35 @@ def test_deadline_misuse_is_told():
             pass
 
     run(main)
+
+
+def test_deadline_is_for_one_block_at_a_time():
+    async def nested():
+        limit = sock.deadline(soon(0.01))
+        with limit, pytest.raises(RuntimeError, match='make one for each block'), limit:
+            pass
+        await sock.sleep(0.02)
+        # One after the other is fine.
+        with pytest.raises(sock.Timeout), limit:
+            await sock.sleep(1)
+
+    async def enters(limit):
+        with limit:
+            await sock.sleep(0.001)
+
+    async def shared():
+        limit = sock.deadline(soon(0.01))
+        first = sock.newthread(enters, limit)
+        with pytest.raises(RuntimeError, match='make one for each block'), limit:
+            pass
+        await first
+        await sock.sleep(0.02)
+
+    async def wrong():
+        limit = sock.deadline('soon')
+        for _ in range(2):
+            with pytest.raises(TypeError), limit:
+                pass
+
+    for each in (nested, shared, wrong):
+        run(each)

@@ -822,6 +822,30 @@ def test_run_with_a_wrong_number_of_threads_is_a_value_error(threads):
         sock.run(value, 1, threads=threads)
 
 
+def test_async_generator_dropped_in_another_os_thread_is_closed_where_it_began():
+    closed = []
+
+    async def generator():
+        try:
+            yield 1
+        finally:
+            await sock.sleep(0.001)
+            closed.append(True)
+
+    async def main():
+        held = [generator()]
+        await anext(held[0])
+        os_thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+        os_thread.start()
+        await sock.offload(os_thread.join)
+        until = sock.clock() + 10
+        while not closed and sock.clock() < until:
+            await sock.sleep(0.001)
+
+    sock.run(main)
+    assert closed == [True]
+
+
 # Pollers
 
 

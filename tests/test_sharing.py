@@ -282,6 +282,41 @@ def test_exception_that_ends_the_program_comes_out_of_run_from_any_os_thread():
         sock.run(main, threads=2)
 
 
+def test_run_cancels_no_threads_of_other_os_threads_on_its_poller():
+    poller, ended = sock.poller(), []
+    begun, over = threading.Event(), threading.Event()
+
+    async def own():
+        try:
+            await sock.suspend()
+        finally:
+            ended.append('own')
+
+    async def others():
+        while not over.is_set():
+            await sock.sleep(0)
+        ended.append('others')
+
+    def share():
+        sock.poller(poller)
+        thread = sock.newthread(others)
+        begun.set()
+        sock.start(20)
+        return thread.done
+
+    async def main():
+        sock.newthread(sock.newthread, own)
+        os_thread.start()
+        await sock.offload(begun.wait)
+
+    os_thread = threading.Thread(target=share)
+    sock.run(main)
+    assert ended == ['own']
+    over.set()
+    os_thread.join(20)
+    assert ended == ['own', 'others']
+
+
 def test_handlers_that_let_go_of_the_interpreter_overlap():
     """Also on a build with the GIL."""
     block = bytes(8 << 20)

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import sock
+from sock import _sock, _sync
 from support import run
 
 
@@ -388,6 +389,37 @@ def test_condition_notify_of_a_cancelled_waiter_goes_to_the_next():
             except sock.Cancelled:
                 pass
         assert woken[-1] == 2
+
+    run(main)
+
+
+def test_condition_has_its_lock_again_whatever_ends_the_wait(monkeypatch):
+    """A signal handler of the program may raise at any moment."""
+
+    class Broken(BaseException):
+        pass
+
+    class BrokenWait:
+        def __init__(self, what, expires=None):
+            pass
+
+        def __await__(self):
+            raise Broken
+            yield
+
+    class Replaced:
+        Wait = BrokenWait
+
+        def __getattr__(self, name):
+            return getattr(_sock, name)
+
+    async def main():
+        condition = sock.Condition()
+        with pytest.raises(Broken):
+            async with condition:
+                monkeypatch.setattr(_sync, '_sock', Replaced())
+                await condition.wait()
+        assert not condition.lock.locked
 
     run(main)
 

@@ -8,6 +8,44 @@ import sock
 from support import run
 
 
+def test_runevery_goes_on_when_what_it_calls_awaits_a_cancelled_thread(reported):
+    calls = []
+
+    async def func():
+        calls.append(1)
+        thread = sock.newthread(sock.sleep, 60)
+        thread.cancel()
+        await thread
+
+    async def main():
+        sock.runevery(0.001, func)
+        while len(calls) < 3:
+            await sock.sleep(0.001)
+
+    sock.run(main)
+    assert len(calls) >= 3
+    assert {type(exc) for _, exc in reported} == {sock.Cancelled}
+
+
+def test_cancel_of_its_thread_ends_runevery_while_it_calls():
+    async def main():
+        waiting = []
+
+        async def func():
+            waiting.append(sock.thread())
+            await sock.sleep(60)
+
+        timer = sock.runevery(0.001, func)
+        while not waiting:
+            await sock.sleep(0.001)
+        waiting[0].cancel()
+        while not timer.done:
+            await sock.sleep(0)
+        assert len(waiting) == 1
+
+    run(main)
+
+
 def test_runafter_and_runat_call_once_plain_and_async_functions():
     called = []
 

@@ -25,7 +25,7 @@ class Group:
     the block's own thread is cancelled, or a deadline of its passes, all of the group's are cancelled.
     """
 
-    __slots__ = ('_empty', '_errors', '_lock', '_owner', '_running', '_state', '_struck')
+    __slots__ = ('_cancels', '_empty', '_errors', '_lock', '_owner', '_running', '_state', '_struck')
 
     _owner: Thread
 
@@ -47,6 +47,8 @@ class Group:
         if owner is None:
             raise RuntimeError('a group works inside a sock thread: start one with sock.newthread() or sock.run()')
         self._owner = owner
+        #: Of the owner, so far.
+        self._cancels = owner._cancels
         self._state = 'block'
         return self
 
@@ -67,15 +69,15 @@ class Group:
             failed = bool(self._errors)
         thread.onfinish(self._ended)
         if failed:
-            thread.cancel()
+            thread._condemn()
         return thread
 
     def cancel(self) -> None:
-        """Cancels all threads of the group that have not ended."""
+        """Cancels all threads of the group that have not ended, each once: what they still do is their end."""
         with self._lock:
             running = list(self._running)
         for thread in running:
-            thread.cancel()
+            thread._condemn()
 
     def _ended(self, thread: Thread) -> None:
         exc = thread._exc
@@ -103,10 +105,12 @@ class Group:
         with self._lock:
             self._state = 'ending'
             struck = self._struck
-            if struck:
-                # Ours, if it has not come out yet.
-                self._owner._take_cancelled()
-        cancelled = exc if isinstance(exc, _errors.Cancelled) and not struck else None
+        # Somebody else may have cancelled the owner besides us. Of those cancels one comes out in the end: this one, or
+        # one that has not come out yet.
+        alone = struck and self._owner._uncancel() == self._cancels
+        if struck and (alone or isinstance(exc, _errors.Cancelled)):
+            self._owner._take_cancelled()
+        cancelled = exc if isinstance(exc, _errors.Cancelled) and not alone else None
         if exc is not None and not isinstance(exc, _errors.Cancelled):
             self._errors.append(exc)
         if exc is not None:

@@ -12,15 +12,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
-import signal
 import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
-from types import FrameType
 
-from . import _sock
+from . import _interrupts, _sock
 from ._errors import Cancelled
 
 TYPE_CHECKING = False
@@ -32,10 +32,6 @@ clock = _sock.clock
 
 class _Local(threading.local):
     poller: Poller | None = None
-    #: What gives threads their turns on this OS thread, inside a loop of ours.
-    turns: _sock.Turns | None = None
-    #: Ctrl-C came at a moment when our own state was being changed: the loop raises it.
-    interrupted: bool = False
 
 
 _local = _Local()
@@ -61,12 +57,14 @@ def poller(p: Poller | None = None) -> Poller:
             raise TypeError(f'poller takes a sock.Poller, not {type(p).__name__}')
         if _sock.is_polling():
             raise RuntimeError('this OS thread polls its poller now: set another one before start() or run()')
-        _local.poller = p
-    own = _local.poller
-    if own is None:
-        own = _local.poller = Poller()
-    own._set_here()
-    return own
+        return _set_here(p)
+    return _set_here(_local.poller or Poller())
+
+
+def _set_here(p: Poller) -> Poller:
+    _local.poller = p
+    p._set_here()
+    return p
 
 
 def _all_pollers() -> list[Poller]:
@@ -80,7 +78,7 @@ def _after_fork_in_child() -> None:
         each._set_forked()
     _pollers.clear()
     _local.poller = None
-    _local.turns = None
+    _interrupts.after_fork_in_child()
     _sock.after_fork()
 
 
@@ -96,7 +94,18 @@ def excepthook(thread: Thread, exc: BaseException) -> None:
     traceback.print_exception(exc, file=sys.stderr)
 
 
+#: These come out of the loop, and are not told of besides, where a group has got them too.
+_FATAL = (KeyboardInterrupt, SystemExit)
+
+
 def _report(thread: Thread, exc: BaseException) -> None:
+    if isinstance(exc, BaseExceptionGroup):
+        _, rest = exc.split(_FATAL)
+        if rest is None:
+            return
+        exc = rest
+    elif isinstance(exc, _FATAL):
+        return
     try:
         sys.modules['sock'].excepthook(thread, exc)
     except BaseException as broken:
@@ -162,18 +171,28 @@ def _agen_begins(agen: AsyncGenerator[Any, Any]) -> None:
         current._agens.append(weakref.ref(agen))
 
 
-def _agen_goes(agen: AsyncGenerator[Any, Any]) -> None:
-    """Nothing refers to the generator any more: its ``finally`` runs in a thread, which its own thread waits for."""
+def _agen_goes(home: weakref.ref[Poller], agen: AsyncGenerator[Any, Any]) -> None:
+    """Nothing refers to the generator any more: its ``finally`` runs in a thread, which its own thread waits for.
+
+    ``home``: where the generator began. Here may be another OS thread, of which nobody knows that it has a poller.
+    """
     owner = _sock.current()
-    closer = newthread(_wrapped(agen.aclose()), name='aclose')
+    here, there = poller(), home()
+    try:
+        # Unless it has gone, or is the parent process's.
+        if there is not None and _pollers.get(there._handle) is there:
+            _set_here(there)
+        closer = newthread(_wrapped(agen.aclose()), name='aclose')
+    finally:
+        _set_here(here)
     if owner is not None and not closer.done:
         owner._agens = [*(owner._agens or ()), closer]
 
 
 @contextlib.contextmanager
-def _asyncgen_hooks() -> Iterator[None]:
+def _asyncgen_hooks(poller: Poller) -> Iterator[None]:
     old = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(_agen_begins, _agen_goes)
+    sys.set_asyncgen_hooks(_agen_begins, functools.partial(_agen_goes, weakref.ref(poller)))
     try:
         yield
     finally:
@@ -183,7 +202,7 @@ def _asyncgen_hooks() -> Iterator[None]:
 def _first_turn(thread: Thread) -> None:
     """The first turn of a thread that is started outside of any loop."""
     try:
-        with _asyncgen_hooks():
+        with _asyncgen_hooks(poller()):
             thread._turn()
     finally:
         # An exception that ends the thread may keep this frame, and so must not keep the thread.
@@ -230,24 +249,32 @@ class deadline:
     """``with sock.deadline(t):`` gives every wait of this thread inside that ``expires``, where none is nearer.
 
     ``t`` is a ``clock()`` value. Waits on sockets end as with their own ``expires``: the socket is closed, and Timeout
-    raised; so do sleeps and waits for other threads, which close nothing.
+    raised; so do sleeps and waits for other threads, which close nothing. One block at a time is inside.
     """
 
-    __slots__ = ('_outer', '_t', '_thread')
+    __slots__ = ('_entered', '_outer', '_t', '_thread')
 
     _thread: Thread
 
     def __init__(self, t: float) -> None:
         self._t = t
+        self._entered = threading.Lock()
 
     def __enter__(self) -> None:
         if (current := _sock.current()) is None:
             raise RuntimeError('sock.deadline() is for the waits of a sock thread, and none runs here')
+        if not self._entered.acquire(blocking=False):
+            raise RuntimeError('a block with this sock.deadline() runs already: make one for each block')
+        try:
+            self._outer = current._nearer_limit(self._t)
+        except BaseException:
+            self._entered.release()
+            raise
         self._thread = current
-        self._outer = current._nearer_limit(self._t)
 
     def __exit__(self, *exc_info: object) -> None:
         self._thread._set_limit(self._outer)
+        self._entered.release()
 
 
 def _outside(what: str) -> Poller:
@@ -258,75 +285,17 @@ def _outside(what: str) -> Poller:
     return poller()
 
 
-@contextlib.contextmanager
-def _signals(poller: Poller) -> Iterator[None]:
-    """A signal that comes while the main thread waits must bring it back to Python, which runs the handler."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    old = signal.set_wakeup_fd(poller._signal_fd, warn_on_full_buffer=False)
-    defaults = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if defaults:
-        signal.signal(signal.SIGINT, _on_interrupt)
-    try:
-        yield
-    finally:
-        if defaults:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.set_wakeup_fd(old)
+def _drive(poller: Poller, turns: _sock.Turns) -> None:
+    """Gives each thread that is ready its turn, until ``turns`` ends."""
+    with _interrupts.signals(poller), _asyncgen_hooks(poller):
+        _interrupts.give_turns(turns)
+    _report_failed(poller)
+    _interrupts.raise_late()
 
 
-#: Flags of the code of coroutines and async generators: CO_COROUTINE, CO_ASYNC_GENERATOR (without importing inspect).
-_ASYNC_CODE = 0x80 | 0x200
-
-
-#: Modules whose code is never cut in half: what closes, releases and hands on. An exception in the middle of a
-#: `with lock:` may even keep the lock for ever: Python 3.14 looks for signals when it has entered and not yet begun.
-_OURS = (__name__, 'sock._group', 'sock._sockets', 'sock._sync')
-
-
-def _may_end_here(frame: FrameType | None) -> bool:
-    """Whether what an OS thread runs is anybody's code, which ends where it is, and not ours."""
-    while frame is not None:
-        if frame.f_globals.get('__name__') in _OURS:
-            return False
-        if frame.f_code.co_flags & _ASYNC_CODE:
-            break
-        frame = frame.f_back
-    return True
-
-
-def _on_interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C ends user code where it is, and our own where it is whole: a thread's end must not be cut in half."""
-    if _may_end_here(frame):
-        raise KeyboardInterrupt
-    _local.interrupted = True
-    if _local.turns is not None:
-        _local.turns.stop()
-
-
-def _raise_interrupt() -> None:
-    if _local.interrupted:
-        _local.interrupted = False
-        raise KeyboardInterrupt
-
-
-def _drive(poller: Poller, turns: _sock.Turns, main: Thread | None = None) -> None:
-    """Gives each thread that is ready its turn, until ``turns`` ends. The exception of ``main`` is not reported."""
-    with _signals(poller), _asyncgen_hooks():
-        _local.turns = turns
-        try:
-            _raise_interrupt()
-            turns.run()
-        finally:
-            _local.turns = None
-    _report_failed(poller, main)
-    _raise_interrupt()
-
-
-def _report_failed(poller: Poller, main: Thread | None) -> None:
+def _report_failed(poller: Poller) -> None:
     for thread in poller._threads():
-        if thread is not main and thread._see() and (exc := thread._exc) is not None:
+        if thread._see() and (exc := thread._exc) is not None:
             _report(thread, exc)
 
 
@@ -370,34 +339,35 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     poller = _outside('run')
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f'threads must be a number from 1, not {threads!r}')
-    before = _sock.made()
+    number = next(_runs)
     turns = _sock.Turns(poller)
-    helpers: list[_Helper] = []
+    helpers = [_Helper(poller, i, number, turns.stop) for i in range(2, threads + 1)]
 
-    def ended(_: Thread) -> None:
+    def ended(main: Thread) -> None:
+        # Its failure comes out of here.
+        main._see()
         for each in (turns, *(helper.turns for helper in helpers)):
             each.stop()
 
     main = None
-    with _signals(poller):
+    with _interrupts.signals(poller):
+        _sock.enter_run(number)
         try:
             main = newthread(func, *args)
-            helpers += [_Helper(poller, i, main, turns.stop) for i in range(2, threads + 1)]
             main.onfinish(ended)
             if not main.done:
                 for helper in helpers:
                     helper.start()
-                _drive(poller, turns, main)
+                _drive(poller, turns)
             stopped = not main.done
+        except KeyboardInterrupt:
+            _interrupts.settle()
+            raise
         finally:
-            for helper in helpers:
-                helper.end()
-            _cancel_rest(poller, before, main)
-            if main is not None:
-                # Its exception comes out of here.
-                main._see()
-            _report_failed(poller, None)
-    _raise_interrupt()
+            _end(helpers)
+            _cancel_rest(poller, number)
+            _report_failed(poller)
+    _interrupts.raise_late()
     for helper in helpers:
         if helper.failed is not None:
             raise helper.failed
@@ -406,42 +376,61 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     return main.result()
 
 
+#: Each `run` has a number, which its threads hand on to those that they start.
+_runs = itertools.count(1)
+
+#: Seconds that a turn may still take once Ctrl-C has ended `run`.
+_GRACE = 0.02
+
+
 class _Helper(threading.Thread):
     """One more OS thread that polls a poller."""
 
     #: What came out of it, which ends the program.
     failed: BaseException | None = None
 
-    def __init__(self, poller: Poller, number: int, main: Thread, onfail: Callable[[], None]) -> None:
+    def __init__(self, poller: Poller, number: int, run: int, onfail: Callable[[], None]) -> None:
         super().__init__(name=f'sock run {number}', daemon=True)
         self._poller = poller
-        self._main = main
+        self._run = run
         self._onfail = onfail
         self.turns = _sock.Turns(poller)
 
     def run(self) -> None:
         try:
             poller(self._poller)
-            _drive(self._poller, self.turns, self._main)
+            _sock.enter_run(self._run)
+            _drive(self._poller, self.turns)
         except BaseException as exc:
             self.failed = exc
             self._onfail()
 
-    def end(self) -> None:
-        """Stops it after the turn that runs; a turn that goes on and on is broken off."""
-        self.turns.stop()
-        if self.ident is not None:
-            self.join(0.05 if sys.exc_info()[0] is KeyboardInterrupt else None)
-            while self.is_alive():
-                if _may_end_here(sys._current_frames().get(self.ident)):
-                    _sock.break_off(self.ident)
-                self.join(0.05)
+
+def _end(helpers: list[_Helper]) -> None:
+    """Stops them after the turns that run; after Ctrl-C a turn that goes on and on is broken off."""
+    for helper in helpers:
+        helper.turns.stop()
+    interrupted = clock() if sys.exc_info()[0] is KeyboardInterrupt else None
+    for helper in helpers:
+        while helper.is_alive():
+            if interrupted is None:
+                helper.join(_GRACE)
+                if _interrupts.is_late():
+                    interrupted = clock()
+            elif (left := interrupted + _GRACE - clock()) > 0:
+                helper.join(left)
+            else:
+                assert helper.ident is not None
+                # Its `finally` blocks are given their time, too.
+                helper.join(_GRACE if _interrupts.break_off(helper.ident) else 0.001)
+        if helper.ident is not None:
+            _interrupts.spare(helper.ident)
 
 
-def _cancel_rest(poller: Poller, before: int, main: Thread | None) -> None:
+def _cancel_rest(poller: Poller, number: int) -> None:
     """Cancels the threads that ``run`` leaves behind, and polls until they have ended, for 5 seconds at most."""
     until = clock() + 5
-    while rest := [thread for thread in threads(poller) if thread._id >= before]:
+    while rest := [thread for thread in threads(poller) if thread._run == number]:
         turns = _sock.Turns(poller, until)
         left = len(rest)
 
@@ -453,9 +442,9 @@ def _cancel_rest(poller: Poller, before: int, main: Thread | None) -> None:
 
         for thread in rest:
             thread.onfinish(ended)
-            thread.cancel()
+            thread._condemn()
         del rest, thread
-        _drive(poller, turns, main)
+        _drive(poller, turns)
         if turns.timed_out:
             print(f'sock.run: {left} threads did not end within 5 s of being cancelled', file=sys.stderr)
             return

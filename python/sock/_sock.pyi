@@ -1,7 +1,9 @@
 """The poll/register core, in Rust. Private: use the names of the package ``sock``."""
 
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from traceback import StackSummary
+from types import FrameType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, final, overload
 from weakref import ref
 
@@ -21,11 +23,11 @@ __all__ = [
     'Wait',
     'adopt',
     'after_fork',
-    'break_off',
     'clock',
     'current',
+    'enter_run',
+    'is_interruptible',
     'is_polling',
-    'made',
     'newthread',
     'open',
     'operations',
@@ -40,6 +42,9 @@ __all__ = [
 ]
 
 _T = TypeVar('_T')
+if sys.version_info < (3, 12):
+    __all__ += ['break_off']
+
 _T_co = TypeVar('_T_co', covariant=True)
 #: What `sock` looks up, or takes as it is: see `_addrinfo.Host`.
 _Host: TypeAlias = Any
@@ -133,7 +138,7 @@ class Thread:
     @property
     def _exc(self) -> BaseException | None: ...
     @property
-    def _id(self) -> int: ...
+    def _run(self) -> int: ...
     #: Async generators that it began, and threads that close those it has dropped.
     @property
     def _agens(self) -> list[ref[AsyncGenerator[Any, Any]] | Thread] | None: ...
@@ -146,13 +151,21 @@ class Thread:
     def _nearer_limit(self, expires: float) -> int: ...
     def _turn(self) -> None: ...
     def _see(self) -> bool: ...
+    def _condemn(self) -> None: ...
+    @property
+    def _cancels(self) -> int: ...
+    def _uncancel(self) -> int: ...
     def _take_cancelled(self) -> bool: ...
 
 def newthread(func: Callable[..., Awaitable[Any]] | Awaitable[Any], *args: Any, name: str | None = None) -> Thread: ...
 def current() -> Thread | None: ...
-def made() -> int: ...
+def enter_run(number: int) -> None: ...
 def is_polling() -> bool: ...
-def break_off(ident: int) -> None: ...
+def is_interruptible(frame: FrameType) -> bool: ...
+
+if sys.version_info < (3, 12):
+    def break_off(ident: int) -> bool: ...
+
 def after_fork() -> None: ...
 
 @final

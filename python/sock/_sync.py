@@ -416,7 +416,9 @@ class Condition:
         try:
             try:
                 await wait
-            except (Exception, Cancelled) as failed:
+            except GeneratorExit:
+                raise
+            except BaseException as failed:
                 ended = failed
             finally:
                 with self._guard:

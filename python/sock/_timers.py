@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
 from . import _scheduler, _sock
-from ._errors import Timeout
+from ._errors import Cancelled, Timeout
 from ._sync import Event
 
 TYPE_CHECKING = False
@@ -127,7 +127,10 @@ class Timer:
 
 async def _calls(cancelled: Event, f: Callable[[], object], times: Iterator[float]) -> None:
     """A Timer's thread."""
+    thread = _scheduler.thread()
+    assert thread is not None
     for due in times:
+        cancels = thread._cancels
         try:
             await cancelled.wait(due)
             return
@@ -137,7 +140,10 @@ async def _calls(cancelled: Event, f: Callable[[], object], times: Iterator[floa
             result = f()
             if isinstance(result, Awaitable):
                 await result
-        except Exception as failed:
+        except (Exception, Cancelled) as failed:
+            # The cancel of a thread that it awaited is a failure like any other.
+            if thread._cancels != cancels:
+                raise
             _scheduler._report_here(failed)
         finally:
             result = None

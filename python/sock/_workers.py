@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     _T = TypeVar('_T')
 
+_Job = tuple[_sock.Wait, Callable[..., 'Any'], tuple['Any', ...]]
+
 #: Seconds after which a worker with nothing to do ends.
 _IDLE = 10.0
 
@@ -32,7 +34,7 @@ class Workers:
         _all.add(self)
 
     def _reset(self) -> None:
-        self._jobs: deque[tuple[_sock.Wait, Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._jobs: deque[_Job] = deque()
         # Guards what is below and waits for jobs; no job runs under it. Reentrant, since a signal handler or the
         # garbage collector may run user code under it, which may have a job.
         self._changed = threading.Condition(threading.RLock())
@@ -44,16 +46,10 @@ class Workers:
         wait = _sock.Wait(what, expires)
         job = (wait, func, args)
         try:
-            with self._changed:
-                self._jobs.append(job)
-                if self._idle >= len(self._jobs):
-                    self._changed.notify()
-                elif self._alive < self.limit:
-                    self._hire()
+            self._add(job)
             result, failed = await wait
         except BaseException:
-            with self._changed, contextlib.suppress(ValueError):
-                self._jobs.remove(job)
+            self._remove(job)
             raise
         if failed is None:
             return result
@@ -62,6 +58,19 @@ class Workers:
         finally:
             # Its traceback has this frame.
             del failed
+
+    def _add(self, job: _Job) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            if self._idle >= len(self._jobs):
+                self._changed.notify()
+            elif self._alive < self.limit:
+                self._hire()
+
+    def _remove(self, job: _Job) -> None:
+        """Unless a worker has it already."""
+        with self._changed, contextlib.suppress(ValueError):
+            self._jobs.remove(job)
 
     def _hire(self) -> None:
         self._alive += 1

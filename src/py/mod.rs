@@ -3,6 +3,7 @@
 mod address;
 mod calls;
 mod error;
+mod interrupt;
 mod ops;
 mod options;
 mod poller;
@@ -27,6 +28,11 @@ mod _sock {
     use super::address::SockAddr;
     #[pymodule_export]
     use super::calls::own_methods;
+    #[cfg(not(Py_3_12))]
+    #[pymodule_export]
+    use super::interrupt::from_outside::break_off;
+    #[pymodule_export]
+    use super::interrupt::is_interruptible;
     #[pymodule_export]
     use super::ops::{Wait, sleep, sleep_until, suspend, waits_for};
     #[pymodule_export]
@@ -36,7 +42,7 @@ mod _sock {
     #[pymodule_export]
     use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, open};
     #[pymodule_export]
-    use super::thread::{Task, after_fork, break_off, current, is_polling, made};
+    use super::thread::{Task, after_fork, current, enter_run, is_polling};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,12 +4,12 @@
 //! functions of `sock._scheduler` that are called here by name.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, c_ulong};
+use std::ffi::CStr;
 use std::hint::black_box;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit, PyTypeError};
@@ -39,6 +39,8 @@ struct Here {
     nested: Cell<u32>,
     /// A loop of ours is below what runs here.
     looping: Cell<bool>,
+    /// The `run()` to which threads belong that start here outside of any thread; 0: none.
+    run: Cell<u64>,
 }
 
 impl Here {
@@ -71,7 +73,7 @@ impl Here {
 }
 
 thread_local! {
-    static HERE: Here = const { Here { current: Cell::new(ptr::null_mut()), nested: Cell::new(0), looping: Cell::new(false) } };
+    static HERE: Here = const { Here { current: Cell::new(ptr::null_mut()), nested: Cell::new(0), looping: Cell::new(false), run: Cell::new(0) } };
     /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it.
     static HUB: RefCell<(i64, Weak<Hub>)> = const { RefCell::new((0, Weak::new())) };
     /// Thread objects whose end waits for the end of others, below on the stack.
@@ -86,6 +88,8 @@ pub struct Task {
     wait: Wait,
     hub: Arc<Hub>,
     id: u64,
+    /// The `run()` inside which it was started, handed on from thread to thread; 0: none.
+    run: u64,
     label: Py<PyString>,
     /// The label is the whole name; else the id follows.
     named: bool,
@@ -97,6 +101,10 @@ pub struct Task {
     coro: Own,
     /// No wait goes beyond this time: what `sock.deadline()` has set.
     limit: AtomicU64,
+    /// How often it was cancelled, less what a group has taken back.
+    cancels: AtomicU32,
+    /// Its group or its `run()` has cancelled it, which they do once: what it still does is its end.
+    condemned: AtomicBool,
     /// Its place in the hub's roster, or one of those below.
     place: AtomicUsize,
     /// Nothing is dropped under this lock, and no Python runs.
@@ -460,6 +468,8 @@ pub fn step(task: &Bound<'_, Task>) -> PyResult<bool> {
 /// The coroutine has ended. `false`: another follows in its place, which closes async generators that it left.
 fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<bool> {
     let (py, this) = (task.py(), task.get());
+    #[cfg(not(Py_3_12))]
+    super::interrupt::from_outside::forget(py);
     let outcome = match result {
         Ok(result) => Ok(result.unbind()),
         Err(error) => Err(error.into_value(py).into_any()),
@@ -593,11 +603,11 @@ fn is_here(hub: &Arc<Hub>) -> bool {
 pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) -> PyResult<Bound<'py, Task>> {
     let py = coro.py();
     HERE.with(|here| {
-        let hub = match here.running(py) {
-            Some(running) => running.get().hub.clone(),
-            None => hub(py)?,
+        let (hub, run) = match here.running(py) {
+            Some(running) => (running.get().hub.clone(), running.get().run),
+            None => (hub(py)?, here.run.get()),
         };
-        let task = Task::make(hub, coro, name)?;
+        let task = Task::make(hub, run, coro, name)?;
         if here.nested.get() >= NESTING {
             // Too deep to run inside its starter: next in the queue.
             end_turn(&task);
@@ -821,14 +831,13 @@ static NAME: OnceLock<ffi::getter> = OnceLock::new();
 /// The coroutine's own name, got without looking for the attribute, which took a tenth of what a short thread takes.
 fn label_of(coro: &Bound<'_, PyAny>) -> Py<PyString> {
     let py = coro.py();
-    // SAFETY: the getter is that of coroutines, and the object is one: a new reference, or null with an exception set.
-    let name = unsafe {
-        match NAME.get() {
-            Some(getter) if ffi::PyCoro_CheckExact(coro.as_ptr()) != 0 => {
-                Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut()))
-            }
-            _ => coro.getattr(intern!(py, "__name__")),
+    let name = match NAME.get() {
+        // SAFETY: a live object.
+        Some(getter) if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 => {
+            // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
+            unsafe { Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut())) }
         }
+        _ => coro.getattr(intern!(py, "__name__")),
     };
     match name.map(Bound::cast_into::<PyString>) {
         Ok(Ok(name)) => name.unbind(),
@@ -869,6 +878,7 @@ pub fn make_type(py: Python<'_>) {
 impl Task {
     fn make<'py>(
         hub: Arc<Hub>,
+        run: u64,
         coro: Bound<'py, PyAny>,
         name: Option<&Bound<'py, PyString>>,
     ) -> PyResult<Bound<'py, Self>> {
@@ -885,6 +895,7 @@ impl Task {
                 wait: Wait::new(),
                 hub,
                 id: IDS.fetch_add(1, Ordering::Relaxed),
+                run,
                 label,
                 named: name.is_some(),
                 ended: AtomicU8::new(End::NotYet as u8),
@@ -892,6 +903,8 @@ impl Task {
                 context: Own::new(context),
                 coro: Own::new(coro),
                 limit: AtomicU64::new(NEVER),
+                cancels: AtomicU32::new(0),
+                condemned: AtomicBool::new(false),
                 place: AtomicUsize::new(UNLISTED),
                 state: parking_lot::Mutex::default(),
             },
@@ -951,10 +964,10 @@ impl Task {
         unsafe { self.coro.get(py) }.map(Borrowed::to_owned)
     }
 
-    /// How many threads were made before it.
+    /// The number of the `run()` inside which it was started.
     #[getter]
-    fn _id(&self) -> u64 {
-        self.id
+    fn _run(&self) -> u64 {
+        self.run
     }
 
     #[getter]
@@ -1073,12 +1086,31 @@ impl Task {
     /// Raises ``Cancelled`` where the thread waits, or at its next operation. Its sockets stay open and whole.
     fn cancel(slf: &Bound<'_, Self>) {
         let this = slf.get();
+        this.cancels.fetch_add(1, Ordering::Relaxed);
         if this.wait.cancel() {
             this.hub.push(slf.clone().unbind());
         }
     }
 
-    /// Takes back a cancel that has not come out yet.
+    /// `cancel` by its group or its `run()`: once, so that its `finally` blocks can wait.
+    fn _condemn(slf: &Bound<'_, Self>) {
+        if !slf.get().condemned.swap(true, Ordering::AcqRel) {
+            Self::cancel(slf);
+        }
+    }
+
+    /// How often it was cancelled.
+    #[getter]
+    fn _cancels(&self) -> u32 {
+        self.cancels.load(Ordering::Relaxed)
+    }
+
+    /// Takes a cancel back; how many are left.
+    fn _uncancel(&self) -> u32 {
+        self.cancels.fetch_sub(1, Ordering::Relaxed) - 1
+    }
+
+    /// Forgets a cancel that has not come out yet.
     fn _take_cancelled(&self) -> bool {
         self.wait.take_cancelled()
     }
@@ -1153,12 +1185,10 @@ pub fn is_polling() -> bool {
     HERE.with(Here::is_polling)
 }
 
-/// Raises Ctrl-C's exception in whatever Python code another OS thread runs, or runs next.
+/// Threads that start here outside of any thread belong to that `run()` from now on.
 #[pyfunction]
-pub fn break_off(py: Python<'_>, ident: c_ulong) {
-    let exception = py.get_type::<PyKeyboardInterrupt>();
-    // SAFETY: attached, with a live class; an OS thread that has ended is none that it finds.
-    unsafe { ffi::PyThreadState_SetAsyncExc(ident as _, exception.as_ptr()) };
+pub fn enter_run(number: u64) {
+    HERE.with(|here| here.run.set(number));
 }
 
 /// In the child of a fork nothing runs, and the poller is the parent's.
@@ -1179,10 +1209,4 @@ pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
     }
     let roster = hub.roster.lock();
     roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
-}
-
-/// How many threads were ever made.
-#[pyfunction]
-pub fn made() -> u64 {
-    IDS.load(Ordering::Relaxed)
 }
