@@ -17,6 +17,8 @@ use std::time::Duration;
 use mio::{Registry, Token};
 use slab::Slab;
 
+use crate::chaos;
+use crate::clock;
 use crate::poll::{Poll, WAKER, Waker};
 use crate::readiness::Readiness;
 use crate::socket::{Source, Waiter};
@@ -119,7 +121,7 @@ impl<T: Thread> Hub<T> {
                 stale: Vec::new(),
             }),
             work: Condvar::new(),
-            now: AtomicU64::new(sys::now()),
+            now: AtomicU64::new(clock::now()),
             roster: Mutex::new(Roster { threads: Slab::new(), live: 0 }),
             stops: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
@@ -142,6 +144,11 @@ impl<T: Thread> Hub<T> {
     /// What goes to `signal.set_wakeup_fd`.
     pub fn signal_fd(&self) -> sys::RawDescriptor {
         self.signals.write_end()
+    }
+
+    /// Whether another OS thread waits for something to do.
+    pub fn has_idle(&self) -> bool {
+        self.turn.lock().idle > 0
     }
 
     /// How many threads have not ended.
@@ -294,16 +301,28 @@ impl<T: Thread> Hub<T> {
     /// Not at all if there was an interrupt since `seen` was read: it concerned reasons to stop that the caller had
     /// looked at already.
     pub fn wait(&self, until: u64, seen: u64) -> io::Result<()> {
+        self.wait_with(seen, |leads| {
+            // By the leader read after `blocked` was set: who sets an earlier one from now on calls it back.
+            let due = if leads { self.next_due().min(until) } else { until };
+            (due != NEVER).then(|| Duration::from_nanos(due.saturating_sub(clock::now())))
+        })
+    }
+
+    /// As `wait`, but so long at most on the OS's clock, whatever is due meanwhile.
+    pub fn pause(&self, most: Duration, seen: u64) -> io::Result<()> {
+        self.wait_with(seen, |_| Some(most))
+    }
+
+    fn wait_with(&self, seen: u64, timeout: impl Fn(bool) -> Option<Duration>) -> io::Result<()> {
         let mut turn = self.turn.lock();
         if !turn.ready.is_empty() || self.interrupts() != seen {
             return Ok(());
         }
         if turn.led {
             turn.idle += 1;
-            if until == NEVER {
-                self.work.wait(&mut turn);
-            } else {
-                self.work.wait_for(&mut turn, Duration::from_nanos(until.saturating_sub(sys::now())));
+            match timeout(false) {
+                None => self.work.wait(&mut turn),
+                Some(timeout) => _ = self.work.wait_for(&mut turn, timeout),
             }
             turn.idle -= 1;
             return Ok(());
@@ -311,10 +330,23 @@ impl<T: Thread> Hub<T> {
         turn.led = true;
         turn.blocked = true;
         drop(turn);
-        // Read after `blocked` was set: who sets an earlier one from now on calls the leader back.
-        let due = self.timers.lock().next_due().unwrap_or(NEVER).min(until);
-        let timeout = (due != NEVER).then(|| Duration::from_nanos(due.saturating_sub(sys::now())));
-        self.lead(timeout)
+        self.lead(timeout(true))
+    }
+
+    /// When the next deadline may pass.
+    pub fn next_due(&self) -> u64 {
+        self.timers.lock().next_due().unwrap_or(NEVER)
+    }
+
+    /// Whether threads are ready, or there was an interrupt since `seen` was read.
+    pub fn has_work(&self, seen: u64) -> bool {
+        !self.turn.lock().ready.is_empty() || self.interrupts() != seen
+    }
+
+    /// Whether a thread waits for a socket.
+    pub fn waits_for_sockets(&self) -> bool {
+        let waits = |direction: &Readiness<Waiter<T>>| direction.with_waiter(|_| ()).is_some();
+        self.sources.lock().slab.iter().any(|(_, (_, source))| waits(&source.read) || waits(&source.write))
     }
 
     /// Asks the OS, as the leader: `turn.led` is already set.
@@ -353,10 +385,13 @@ impl<T: Thread> Hub<T> {
             }
             result.map(drop)
         };
+        if chaos::is_on() {
+            chaos::shuffle(&mut woken);
+        }
         if signalled {
             self.signals.drain();
         }
-        let now = sys::now();
+        let now = clock::now();
         self.now.store(now, Ordering::Relaxed);
         self.fire(now, &mut woken, &mut stale);
 

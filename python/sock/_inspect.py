@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import FrameType
 
 from . import _scheduler, _sock
-from ._scheduler import Thread
+from ._scheduler import Poller, Thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,3 +93,93 @@ def dump(file: TextIO | None = None) -> None:
             lines.append(f'  thread {thread.name!r} {"runs, or is ready to" if what is None else "waits: " + what}')
             lines += ['  ' + line for entry in stack(thread).format() for line in entry.rstrip().splitlines()]
     print('\n'.join(lines or ['no threads']), file=sys.stderr if file is None else file)
+
+
+class Watchdog:
+    """What ``watchdog`` returns: ``stop()`` ends it, and so does leaving it as a ``with`` block."""
+
+    __slots__ = ('_hook', '_seconds', '_stopped')
+
+    def __init__(self, seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None) -> None:
+        if not isinstance(seconds, (int, float)):
+            raise TypeError(f'watchdog takes seconds, not {type(seconds).__name__}')
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            raise ValueError(f'watchdog takes more than 0 seconds, not {seconds}')
+        if hook is not None and not callable(hook):
+            raise TypeError(f'hook must be a function or None, not {type(hook).__name__}')
+        self._seconds = seconds
+        self._hook = hook or _bark
+        self._stopped = threading.Event()
+        threading.Thread(target=self._watch, name='sock watchdog', daemon=True).start()
+
+    def stop(self) -> None:
+        """Watches no longer. From anywhere."""
+        self._stopped.set()
+
+    def __enter__(self) -> Watchdog:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def _watch(self) -> None:
+        import time
+
+        # By the OS thread: the turn of its loop, since when it has been seen, whether it was reported.
+        seen: dict[int, tuple[_sock.Turns, int, float, bool]] = {}
+        while not self._stopped.wait(self._seconds / 4):
+            now = time.monotonic()
+            frames = sys._current_frames()
+            last, seen = seen, {}
+            for ident, (poller, turns) in list(_scheduler._loops.items()):
+                frame = frames.get(ident)
+                # One that is in its loop and in no coroutine waits, or is about to.
+                if frame is None or frame.f_code is _scheduler._drive.__code__:
+                    continue
+                before = last.get(ident)
+                if before is None or before[0] is not turns or before[1] != turns.given:
+                    seen[ident] = turns, turns.given, now, False
+                    continue
+                seen[ident] = before
+                if now - before[2] >= self._seconds and not before[3]:
+                    seen[ident] = *before[:3], True
+                    name, found = _who_runs(poller, frame)
+                    try:
+                        self._hook(name, now - before[2], found)
+                    except Exception:
+                        import traceback
+
+                        traceback.print_exc()
+            del frames
+
+
+def _who_runs(poller: Poller, newest: FrameType) -> tuple[str, traceback.StackSummary]:
+    """The innermost thread of a poller that runs in an OS thread, and its frames."""
+    import traceback
+
+    found = ('?', [(frame, frame.f_lineno) for frame in (newest,)])
+    outermost = {thread._coro.cr_frame: thread for thread in _scheduler.threads(poller) if thread._coro is not None}
+    frame: FrameType | None = newest
+    while frame is not None:
+        if (thread := outermost.get(frame)) is not None:
+            found = (thread.name, _down_to(frame, newest) or [])
+            break
+        frame = frame.f_back
+    return found[0], traceback.StackSummary.extract(iter(found[1]))
+
+
+def _bark(name: str, seconds: float, stack: traceback.StackSummary) -> None:
+    text = ''.join(stack.format())
+    print(f'sock: thread {name!r} has held its loop for {seconds:.3f} s\n{text}', end='', file=sys.stderr)
+
+
+def watchdog(
+    seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None = None
+) -> Watchdog:
+    """Tells of each thread that runs for ``seconds`` without waiting, and so holds up all others of its OS thread.
+
+    Once for each such turn, while it goes on: the thread's name, for how long so far, and where it is, printed to stderr
+    or given to ``hook(name, seconds, stack)``, which runs in the watchdog's OS thread. It looks four times in ``seconds``.
+    For all loops of the process, until ``stop()`` or the end of a ``with`` block.
+    """
+    return Watchdog(seconds, hook)

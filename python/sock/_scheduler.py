@@ -40,6 +40,8 @@ class _Local(threading.local):
 _local = _Local()
 #: By the number of the OS's poll.
 _pollers: weakref.WeakValueDictionary[int, Poller] = weakref.WeakValueDictionary()
+#: The loops that run, by the OS thread's number: for those who look in.
+_loops: dict[int, tuple[Poller, _sock.Turns]] = {}
 
 
 class Poller(_sock.Poller):
@@ -78,6 +80,7 @@ def _after_fork_in_child() -> None:
     for each in _all_pollers():
         each._set_forked()
     _pollers.clear()
+    _loops.clear()
     _local.poller = None
     _local.turns = None
     _sock.after_fork()
@@ -292,10 +295,12 @@ def _drive(poller: Poller, turns: _sock.Turns) -> None:
     """Gives each thread that is ready its turn, until ``turns`` ends."""
     with _signals(poller), _asyncgen_hooks():
         _local.turns = turns
+        _loops[threading.get_ident()] = poller, turns
         try:
             _raise_interrupt()
             turns.run()
         finally:
+            _loops.pop(threading.get_ident(), None)
             _local.turns = None
     _report_failed(poller)
     _raise_interrupt()

@@ -38,6 +38,8 @@ class Workers:
         self._changed = threading.Condition(threading.RLock())
         self._alive = 0
         self._idle = 0
+        #: Answers that threads wait for.
+        self.awaited = 0
 
     async def run(self, func: Callable[..., Any], *args: Any, what: str, expires: float | None = None) -> Any:
         """Awaits ``func(*args)``. When ``expires`` passes or the thread is cancelled, its late answer is dropped."""
@@ -45,6 +47,7 @@ class Workers:
         job = (wait, func, args)
         try:
             with self._changed:
+                self.awaited += 1
                 self._jobs.append(job)
                 if self._idle >= len(self._jobs):
                     self._changed.notify()
@@ -55,6 +58,9 @@ class Workers:
             with self._changed, contextlib.suppress(ValueError):
                 self._jobs.remove(job)
             raise
+        finally:
+            with self._changed:
+                self.awaited -= 1
         if failed is None:
             return result
         try:
