@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::wait::{BUDGET, set_first_budget};
+
 static ON: AtomicBool = AtomicBool::new(false);
 
 /// Nothing is dropped under it that runs Python.
@@ -48,11 +50,13 @@ pub fn begin(seed: u64, first: u64) -> bool {
     }
     *state = Some(State { seed, first, drawn: HashMap::new() });
     ON.store(true, Ordering::Relaxed);
+    set_first_budget(0);
     true
 }
 
 pub fn end() {
     ON.store(false, Ordering::Relaxed);
+    set_first_budget(BUDGET);
     *STATE.lock() = None;
 }
 

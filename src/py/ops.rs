@@ -389,8 +389,11 @@ impl Op {
                 }
                 // A sleep into the past only lets others run.
                 let past = matches!(self.what, What::Sleep) && self.expires <= clock::now();
-                let yields = stage == Stage::New && (past || !wait.spend());
-                if yields || chaos::is_on() && self.is_delayed(task.get()) {
+                let yields = match stage {
+                    Stage::New => past || !wait.spend() && self.lets_others_run(task.get()),
+                    _ => chaos::is_on() && self.lets_others_run(task.get()),
+                };
+                if yields {
                     self.next(Stage::Yielded);
                     return Ok(Step::Pending);
                 }
@@ -463,11 +466,16 @@ impl Op {
         }
     }
 
-    /// Others run first, for once or several times. Not before a `suspend()`: resumes are counted by it.
+    /// The budget is used up. In chaos it always is, and others run now and then, once or several times; not before
+    /// a `suspend()`, as resumes are counted by it.
     #[cold]
     #[inline(never)]
-    fn is_delayed(&self, task: &Task) -> bool {
-        !matches!(self.what, What::Suspend) && chaos::strikes(task.id(), 3)
+    fn lets_others_run(&self, task: &Task) -> bool {
+        if chaos::is_on() {
+            task.wait().exhaust();
+            return !matches!(self.what, What::Suspend) && chaos::strikes(task.id(), 3);
+        }
+        true
     }
 
     /// As if an event had come; others run before it is looked at.
@@ -519,7 +527,7 @@ impl Op {
                 match self.attempt(py, source, &lease, seen, direction)? {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
                     Attempt::Again => {
-                        if !task.get().wait().spend() {
+                        if !task.get().wait().spend() && self.lets_others_run(task.get()) {
                             // What is always ready must not starve others.
                             self.begin_wait(task.get());
                             self.next(Stage::Paused);
@@ -720,9 +728,14 @@ impl Op {
         seen: Snapshot,
         direction: Direction,
     ) -> Outcome<Attempt> {
+        if chaos::is_on()
+            && let Some(result) = self.attempt_part(py, source, lease, seen)
+        {
+            return result;
+        }
         let result = match &mut self.what {
             What::Recv | What::RecvExactly => {
-                let room = part(py, self.want - self.moved);
+                let room = self.want - self.moved;
                 // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the write.
                 let got = unsafe { lease.recv(self.data().add(self.moved), room) };
                 match got {
@@ -733,7 +746,7 @@ impl Op {
             What::RecvBytes => return self.recv_bytes(py, source, lease, seen),
             What::RecvAll(_) => return self.recv_all(py, source, lease, seen),
             What::Send => {
-                let left = part(py, self.want - self.moved);
+                let left = self.want - self.moved;
                 // SAFETY: the buffer is pinned and `want` is not beyond its end.
                 let sent = unsafe { lease.send(self.data().add(self.moved), left) };
                 match sent {
@@ -764,14 +777,49 @@ impl Op {
         result.or_else(|failed| self.failed(py, &failed))
     }
 
-    /// `n` bytes went, of `left` that were given to the call.
+    /// In chaos: the call moves a part of what it might. `None`: it goes on as always.
+    #[cold]
+    #[inline(never)]
+    fn attempt_part(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        lease: &Lease<'_>,
+        seen: Snapshot,
+    ) -> Option<Outcome<Attempt>> {
+        if !matches!(self.what, What::Recv | What::RecvExactly | What::Send) {
+            return None;
+        }
+        let sends = matches!(self.what, What::Send);
+        let all = self.want - self.moved;
+        let part = part(py, all);
+        // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the read or the write.
+        let moved = unsafe {
+            let data = self.data().add(self.moved);
+            if sends { lease.send(data, part) } else { lease.recv(data, part) }
+        };
+        Some(match moved {
+            // The OS may take, or have, more: nothing is drained.
+            Ok(n) if n == part && matches!(self.what, What::Recv) => self.received(py, source, seen, n, n),
+            Ok(n) if n == part && n < all => {
+                (if sends { &source.sent } else { &source.received }).add(n);
+                self.moved += n;
+                Ok(Attempt::Again)
+            }
+            Ok(n) if sends => Ok(self.sent(py, source, seen, n, all)),
+            Ok(n) => self.received(py, source, seen, n, all),
+            Err(failed) => self.failed(py, &failed),
+        })
+    }
+
+    /// `n` bytes of the `left` ones went.
     fn sent(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, left: usize) -> Attempt {
         source.sent.add(n);
         self.moved += n;
-        if self.moved == self.want {
+        if n == left {
             return Attempt::Done(number(py, self.moved));
         }
-        if sys::SHORT_MEANS_DRAINED && n < left {
+        if sys::SHORT_MEANS_DRAINED {
             source.write.drained(seen);
         }
         Attempt::Again
@@ -803,7 +851,7 @@ impl Op {
             }
             return Ok(Attempt::Done(number(py, self.moved)));
         }
-        if self.moved == self.want {
+        if n == room {
             return Ok(Attempt::Done(number(py, self.moved)));
         }
         if n == 0 {
@@ -815,9 +863,7 @@ impl Op {
             );
             return fail(error::named(py, "closed", &what, self.moved()));
         }
-        if n < room {
-            drained(source, seen);
-        }
+        drained(source, seen);
         Ok(Attempt::Again)
     }
 
@@ -926,16 +972,9 @@ impl Drop for Op {
     }
 }
 
-/// How many of so many bytes a system call is to move: all, unless trouble is made on purpose.
-#[inline(always)]
+/// How many of so many bytes a system call is to move: all, unless in chaos.
 fn part(py: Python<'_>, len: usize) -> usize {
-    if chaos::is_on() { smaller_part(py, len) } else { len }
-}
-
-#[cold]
-#[inline(never)]
-fn smaller_part(py: Python<'_>, len: usize) -> usize {
-    chaos::part(running(py).map_or(chaos::NOBODY, |task| task.get().id()), len)
+    if chaos::is_on() { chaos::part(running(py).map_or(chaos::NOBODY, |task| task.get().id()), len) } else { len }
 }
 
 /// Lends memory for one system call, whose result is copied at once: the call runs no Python code.

@@ -169,8 +169,7 @@ pub struct Turns {
 impl Turns {
     /// Whether it is over, before the next turn.
     fn is_over(&self) -> bool {
-        let handed = self.given.load(Ordering::Relaxed) > 0;
-        if self.once && handed {
+        if self.once && self.given() > 0 {
             return true;
         }
         if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
@@ -178,7 +177,7 @@ impl Turns {
             return true;
         }
         // Also where there is always something to do; but never before what is ready has had its chance.
-        self.until != NEVER && handed && self.is_late(self.hub.now())
+        self.until != NEVER && self.given() > 0 && self.is_late(self.hub.now())
     }
 
     fn is_late(&self, now: u64) -> bool {
@@ -222,6 +221,7 @@ impl Turns {
         }
     }
 
+    #[inline]
     fn wait(&self, py: Python<'_>, wait: impl FnOnce(&Hub) -> io::Result<()> + Send) -> PyResult<()> {
         py.detach(|| wait(&self.hub)).map_err(|error| error::os(py, &error, "poll", Moved::default()))
     }

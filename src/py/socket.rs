@@ -8,7 +8,6 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 use socket2::{Protocol, Type};
 
@@ -56,7 +55,8 @@ impl Who {
             Who::Thread(label, false, id) => format!("thread '{}-{id}'", label.bind(py).to_string_lossy()),
             Who::OsThread(ident) => {
                 let named = os_thread(py, *ident).ok().flatten();
-                named.map_or_else(|| format!("OS thread {ident}, which has ended"), |name| format!("OS thread '{name}'"))
+                named
+                    .map_or_else(|| format!("OS thread {ident}, which has ended"), |name| format!("OS thread '{name}'"))
             }
         }
     }
