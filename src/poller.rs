@@ -146,9 +146,10 @@ impl<T: Thread> Hub<T> {
         self.signals.write_end()
     }
 
-    /// Whether another OS thread waits for something to do.
-    pub fn has_idle(&self) -> bool {
-        self.turn.lock().idle > 0
+    /// How many threads are ready while another OS thread waits for something to do; 0 where none does.
+    pub fn ready_for_others(&self) -> usize {
+        let turn = self.turn.lock();
+        if turn.idle > 0 || turn.blocked { turn.ready.len() } else { 0 }
     }
 
     /// How many threads have not ended.
@@ -255,6 +256,12 @@ impl<T: Thread> Hub<T> {
         self.interrupts.fetch_add(1, Ordering::AcqRel);
         self.work.notify_all();
         self.call_back(turn);
+    }
+
+    /// The clock was set, perhaps back.
+    pub fn clock_was_set(&self) {
+        self.now.store(clock::now(), Ordering::Relaxed);
+        self.interrupt();
     }
 
     /// To be read before the reasons to stop are looked at, and given to `wait`.

@@ -73,7 +73,7 @@ class VirtualClock:
         if _clock is self:
             _sock.set_clock(now)
             for poller in _scheduler._all_pollers():
-                poller._interrupt()
+                poller._clock_was_set()
 
     def _idle(self) -> float:
         """A loop has found nothing to do. Jumps, or says for how many seconds, of real time, to wait for the world."""
@@ -149,7 +149,7 @@ def virtual_clock(*, grace: float = 0.01) -> Iterator[VirtualClock]:
         _clock = None
         _sock.set_clock(None)
         for poller in _scheduler._all_pollers():
-            poller._interrupt()
+            poller._clock_was_set()
 
 
 class Chaos:

@@ -141,9 +141,9 @@ impl Poller {
         self.hub.waits_for_sockets()
     }
 
-    /// Every OS thread that polls looks around.
-    fn _interrupt(&self) {
-        self.hub.interrupt();
+    /// The clock was set: every OS thread that polls looks around.
+    fn _clock_was_set(&self) {
+        self.hub.clock_was_set();
     }
 
     fn _set_forked(&self) {
@@ -240,12 +240,20 @@ impl Turns {
         self.wait(py, |hub| hub.pause(Duration::from_secs_f64(seconds), interrupts))
     }
 
-    /// Sometimes another OS thread takes the next one.
+    /// In chaos: sometimes another OS thread takes the next one, if it does so soon.
     #[cold]
     #[inline(never)]
     fn stand_back(&self, py: Python<'_>) {
-        if self.hub.has_idle() && chaos::strikes(chaos::NOBODY, 4) {
-            py.detach(|| std::thread::sleep(Duration::from_micros(50)));
+        let ready = self.hub.ready_for_others();
+        if ready > 0 && chaos::strikes(chaos::NOBODY, 4) {
+            py.detach(|| {
+                for _ in 0..20 {
+                    std::thread::sleep(Duration::from_micros(50));
+                    if self.hub.ready_for_others() < ready {
+                        return;
+                    }
+                }
+            });
         }
     }
 }
