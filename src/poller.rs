@@ -22,7 +22,7 @@ use crate::clock;
 use crate::poll::{Poll, WAKER, Waker};
 use crate::readiness::Readiness;
 use crate::socket::{Source, Waiter};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
 use crate::sys::{self, Descriptor, SignalPipe};
 use crate::timers::Timers;
 use crate::wait::{NEVER, Reason, Wait};
@@ -98,6 +98,8 @@ pub struct Hub<T: Thread> {
     stops: AtomicU64,
     /// Reasons so far for all OS threads to look whether they go on. Changed under `turn` alone.
     interrupts: AtomicU64,
+    /// OS threads that poll it.
+    pub loops: AtomicUsize,
     /// The process has forked: the OS's poll belongs to the parent.
     forked: AtomicBool,
 }
@@ -125,6 +127,7 @@ impl<T: Thread> Hub<T> {
             roster: Mutex::new(Roster { threads: Slab::new(), live: 0 }),
             stops: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
+            loops: AtomicUsize::new(0),
             forked: AtomicBool::new(false),
         })
     }
@@ -146,10 +149,9 @@ impl<T: Thread> Hub<T> {
         self.signals.write_end()
     }
 
-    /// How many threads are ready while another OS thread waits for something to do; 0 where none does.
-    pub fn ready_for_others(&self) -> usize {
-        let turn = self.turn.lock();
-        if turn.idle > 0 || turn.blocked { turn.ready.len() } else { 0 }
+    /// How many threads are ready.
+    pub fn ready(&self) -> usize {
+        self.turn.lock().ready.len()
     }
 
     /// How many threads have not ended.
@@ -448,7 +450,6 @@ impl<T: Thread> Hub<T> {
 pub(crate) mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
-    use std::sync::atomic::AtomicUsize;
     use std::thread;
     use std::time::Instant;
 

@@ -309,6 +309,7 @@ _HINTS = {
     'EBADF': 'something else has closed the descriptor: only close() or detach() of the socket may',
     'EDESTADDRREQ': 'connect() comes first, or send() with an address',
     'EINVAL': 'the OS does not take that value, or not in this state of the socket',
+    'ENOENT': 'no socket has that path: is the server up?',
     'ENOPROTOOPT': 'this kernel, or this kind of socket, does not have the option',
     'ENOTSOCK': 'the descriptor is of something else',
     'access_denied': 'it needs rights that this process lacks (ports below 1024 do), or a firewall forbids it',

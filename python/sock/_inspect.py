@@ -98,7 +98,7 @@ def dump(file: TextIO | None = None) -> None:
 class Watchdog:
     """What ``watchdog`` returns: ``stop()`` ends it, and so does leaving it as a ``with`` block."""
 
-    __slots__ = ('_hook', '_seconds', '_stopped')
+    __slots__ = ('_hook', '_os_thread', '_seconds', '_stopped')
 
     def __init__(self, seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None) -> None:
         if not isinstance(seconds, (int, float)):
@@ -110,11 +110,14 @@ class Watchdog:
         self._seconds = seconds
         self._hook = hook or _bark
         self._stopped = threading.Event()
-        threading.Thread(target=self._watch, name='sock watchdog', daemon=True).start()
+        self._os_thread = threading.Thread(target=self._watch, name='sock watchdog', daemon=True)
+        self._os_thread.start()
 
     def stop(self) -> None:
-        """Watches no longer. From anywhere."""
+        """Watches no longer; a hook that runs comes to its end first. From anywhere, also from the hook."""
         self._stopped.set()
+        if self._os_thread is not threading.current_thread():
+            self._os_thread.join()
 
     def __enter__(self) -> Watchdog:
         return self

@@ -374,6 +374,7 @@ impl Op {
             (What::Connect(connect), _) => {
                 format!("connect {} {}", self.socket().kind_name(), connect.address)
             }
+            (What::SendTo(Some(to)), _) => format!("send {} {}", self.socket().kind_name(), to.get().0),
             _ => self.socket().describe(self.what.name()),
         }
     }

@@ -244,12 +244,12 @@ impl Turns {
     #[cold]
     #[inline(never)]
     fn stand_back(&self, py: Python<'_>) {
-        let ready = self.hub.ready_for_others();
-        if ready > 0 && chaos::strikes(chaos::NOBODY, 4) {
+        let ready = self.hub.ready();
+        if ready > 0 && self.hub.loops.load(Ordering::Relaxed) > 1 && chaos::strikes(chaos::NOBODY, 4) {
             py.detach(|| {
                 for _ in 0..20 {
                     std::thread::sleep(Duration::from_micros(50));
-                    if self.hub.ready_for_others() < ready {
+                    if self.hub.ready() < ready {
                         return;
                     }
                 }
@@ -278,7 +278,9 @@ impl Turns {
     /// An error is what ends the program, or the poll's own.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let looping = Looping::new(py);
+        self.hub.loops.fetch_add(1, Ordering::Relaxed);
         let result = self.turns(py);
+        self.hub.loops.fetch_sub(1, Ordering::Relaxed);
         drop(looping);
         if !self.hub.is_forked() {
             self.hub.quit();
