@@ -1,6 +1,6 @@
 //! The Rust halves of `sock`'s sockets.
 
-use std::ffi::{CString, c_ulong};
+use std::ffi::CString;
 use std::io;
 use std::ptr;
 use std::sync::Arc;
@@ -27,17 +27,16 @@ enum Closer {
     Place { who: Who, code: Option<Py<PyAny>>, line: i32 },
 }
 
-/// A thread by its label, which is the whole name or is followed by its number; outside of any, the OS thread.
+/// A thread by its label, which is the whole name or is followed by its number; outside of any, the OS thread's name.
 enum Who {
     Thread(Py<PyString>, bool, u64),
-    OsThread(c_ulong),
+    OsThread(Option<Py<PyString>>),
 }
 
 impl Who {
     fn here(py: Python<'_>) -> Self {
         running(py).map_or_else(
-            // SAFETY: asks the OS alone.
-            || Who::OsThread(unsafe { ffi::PyThread_get_thread_ident() }),
+            || Who::OsThread(os_thread(py).ok()),
             |task| Who::Thread(task.get().label(py), task.get().is_named(), task.get().id()),
         )
     }
@@ -45,7 +44,7 @@ impl Who {
     fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Who::Thread(label, named, id) => Who::Thread(label.clone_ref(py), *named, *id),
-            Who::OsThread(ident) => Who::OsThread(*ident),
+            Who::OsThread(name) => Who::OsThread(name.as_ref().map(|name| name.clone_ref(py))),
         }
     }
 
@@ -53,24 +52,16 @@ impl Who {
         match self {
             Who::Thread(label, true, _) => format!("thread '{}'", label.bind(py).to_string_lossy()),
             Who::Thread(label, false, id) => format!("thread '{}-{id}'", label.bind(py).to_string_lossy()),
-            Who::OsThread(ident) => {
-                let named = os_thread(py, *ident).ok().flatten();
-                named
-                    .map_or_else(|| format!("OS thread {ident}, which has ended"), |name| format!("OS thread '{name}'"))
-            }
+            Who::OsThread(Some(name)) => format!("OS thread '{}'", name.bind(py).to_string_lossy()),
+            Who::OsThread(None) => "an OS thread".to_owned(),
         }
     }
 }
 
-/// What `threading` calls an OS thread; None if it has ended.
-fn os_thread(py: Python<'_>, ident: c_ulong) -> PyResult<Option<String>> {
-    for each in py.import("threading")?.call_method0("enumerate")?.try_iter()? {
-        let each = each?;
-        if each.getattr("ident")?.extract::<Option<c_ulong>>()? == Some(ident) {
-            return Ok(Some(each.getattr("name")?.extract()?));
-        }
-    }
-    Ok(None)
+/// The name of the OS thread that runs.
+fn os_thread(py: Python<'_>) -> PyResult<Py<PyString>> {
+    let current = py.import("threading")?.call_method0("current_thread")?;
+    Ok(current.getattr("name")?.cast_into::<PyString>()?.unbind())
 }
 
 /// A fresh OS socket on its way into an object of Python's.
