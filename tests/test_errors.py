@@ -393,7 +393,7 @@ async def read_twice(stack):
 
 async def write_while_another_pauses(stack):
     """Where it lets others run between two parts, it waits for nothing, and has the direction all the same."""
-    client, server = await pair(stack)
+    client, _server = await pair(stack)
 
     async def write():
         await client.send(bytes(10_000))
@@ -459,7 +459,10 @@ MESSAGES = [
         for each in (use_what_the_caller_closed, use_what_the_caller_closed_async)
     ],
     (use_a_closed_udp_socket, rf"closed: recv udp {PORT}: the socket was closed here by thread 'test' in use_a_closed"),
-    (use_what_was_detached, rf'closed: recv tcp {PORT}: the socket was closed here: detach\(\) gave its descriptor away'),
+    (
+        use_what_was_detached,
+        rf'closed: recv tcp {PORT}: the socket was closed here: detach\(\) gave its descriptor away',
+    ),
     (
         receive_less_than_wanted,
         rf'closed: recvn tcp {PORT}: the peer ended the stream after 3 of 10 bytes; recv\(\) takes what there is',
@@ -474,16 +477,25 @@ MESSAGES = [
     (system('ENETUNREACH'), r'network_unreachable: connect tcp 127\.0\.0\.1:1: .* \(ENETUNREACH\): is the network up'),
     (system('EHOSTUNREACH'), r'host_unreachable: connect tcp 127\.0\.0\.1:1: .* \(EHOSTUNREACH\): is the host up'),
     (send_too_long_a_datagram, rf'message_too_long: send udp {PORT}: .* \(EMSGSIZE\): .*: send it in parts'),
-    (use_a_small_buffer, rf'message_too_long: recv udp {PORT}: the datagram is longer than the 4 bytes for it: .*65535'),
+    (
+        use_a_small_buffer,
+        rf'message_too_long: recv udp {PORT}: the datagram is longer than the 4 bytes for it: .*65535',
+    ),
     (receive_more_than_wanted, rf"message_too_long: recvall tcp {PORT}: more than 5 bytes.* in the error's data"),
     (run_out_of_descriptors, r'too_many_open_files: make a socket: tcp, inet: .* \(EMFILE\): .*raise the limit'),
     (system('ENOBUFS'), r'no_buffer_space: connect tcp 127\.0\.0\.1:1: .* \(ENOBUFS\): .*: try again later'),
     (set_an_option_of_another_system, r'not_supported: option \w+: this OS does not have it; sock\.options\(\) lists'),
     (system('EOPNOTSUPP'), r'not_supported: connect tcp 127\.0\.0\.1:1: .*: this OS, or this kind of socket, cannot'),
-    (accept_without_listening, rf'invalid_argument: accept tcp {PORT}: .* \(EINVAL\): .* not in this state of the socket'),
+    (
+        accept_without_listening,
+        rf'invalid_argument: accept tcp {PORT}: .* \(EINVAL\): .* not in this state of the socket',
+    ),
     (system('EBADF'), r'invalid_argument: connect tcp 127\.0\.0\.1:1: .* \(EBADF\): something else has closed'),
     (look_up_a_name, r"host_not_found: look up 'no-such-host', port 0: .*: is the name right"),
-    (look_up_an_address_of_another_family, r"host_not_found: look up '::1', port 0: .*inet6 address, and inet was asked"),
+    (
+        look_up_an_address_of_another_family,
+        r"host_not_found: look up '::1', port 0: .*inet6 address, and inet was asked",
+    ),
     (look_up_a_service, r"service_not_found: look up '127\.0\.0\.1', port 'no-such-service': .*: a port may also be a"),
     (
         read_twice,

@@ -235,17 +235,15 @@ def test_two_loops_have_one_clock(virtual):
         await queue.put('from another loop')
 
     async def main():
+        helper.start()
         await sock.sleep(10)
         order.append('quick')
         order.append(await queue.get())
 
     helper = threading.Thread(target=sock.run, args=(slow,))
-    thread = sock.newthread(main)
-    helper.start()
     with quickly():
-        assert sock.start(HOUR)
+        sock.run(main)
     helper.join()
-    thread.result()
     assert order == ['quick', 'slow', 'from another loop']
 
 
@@ -464,20 +462,27 @@ def test_what_is_free_at_once_lets_others_run_too(make):
 
 
 def test_threads_change_the_os_thread():
-    async def hop(seen):
+    async def hop(present, hops):
+        # Once all OS threads take part.
+        while len(present) < 3:
+            present.add(threading.get_ident())
+            await sock.sleep(0)
+        last, count = threading.get_ident(), 0
         for _ in range(200):
             await sock.sleep(0)
-            seen.add(threading.get_ident())
+            count += last != threading.get_ident()
+            last = threading.get_ident()
+        hops.append(count)
 
     async def main():
-        seen = [set() for _ in range(4)]
+        present, hops = set(), []
         async with sock.group() as g:
-            for each in seen:
-                g.newthread(hop, each)
-        return seen
+            for _ in range(4):
+                g.newthread(hop, present, hops)
+        return hops
 
     with sock.testing.chaos(1):
-        assert all(len(each) > 1 for each in sock.run(main, threads=3))
+        assert min(sock.run(main, threads=3)) > 10
 
 
 def test_what_fails_in_chaos_names_the_seed():
@@ -720,7 +725,9 @@ async def program_generators():
     assert ended == ['closed']
 
 
-PROGRAMS = {name.removeprefix('program_'): func for name, func in list(globals().items()) if name.startswith('program_')}
+PROGRAMS = {
+    name.removeprefix('program_'): func for name, func in list(globals().items()) if name.startswith('program_')
+}
 
 #: More of them, for who looks for faults: SOCK_CHAOS_SEEDS=1000 python -m pytest tests/test_testing.py -k chaos
 SEEDS = range(int(os.environ.get('SOCK_CHAOS_SEEDS', '3')))

@@ -160,15 +160,15 @@ def _who_runs(poller: Poller, newest: FrameType) -> tuple[str, traceback.StackSu
     """The innermost thread of a poller that runs in an OS thread, and its frames."""
     import traceback
 
-    found = ('?', [(frame, frame.f_lineno) for frame in (newest,)])
-    outermost = {thread._coro.cr_frame: thread for thread in _scheduler.threads(poller) if thread._coro is not None}
+    name, found = '?', [(newest, newest.f_lineno)]
+    outermost = {getattr(thread._coro, 'cr_frame', None): thread.name for thread in _scheduler.threads(poller)}
     frame: FrameType | None = newest
     while frame is not None:
-        if (thread := outermost.get(frame)) is not None:
-            found = (thread.name, _down_to(frame, newest) or [])
+        if frame in outermost:
+            name, found = outermost[frame], _down_to(frame, newest) or found
             break
         frame = frame.f_back
-    return found[0], traceback.StackSummary.extract(iter(found[1]))
+    return name, traceback.StackSummary.extract(iter(found))
 
 
 def _bark(name: str, seconds: float, stack: traceback.StackSummary) -> None:
@@ -176,13 +176,11 @@ def _bark(name: str, seconds: float, stack: traceback.StackSummary) -> None:
     print(f'sock: thread {name!r} has held its loop for {seconds:.3f} s\n{text}', end='', file=sys.stderr)
 
 
-def watchdog(
-    seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None = None
-) -> Watchdog:
+def watchdog(seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None = None) -> Watchdog:
     """Tells of each thread that runs for ``seconds`` without waiting, and so holds up all others of its OS thread.
 
-    Once for each such turn, while it goes on: the thread's name, for how long so far, and where it is, printed to stderr
-    or given to ``hook(name, seconds, stack)``, which runs in the watchdog's OS thread. It looks four times in ``seconds``.
-    For all loops of the process, until ``stop()`` or the end of a ``with`` block.
+    Once for each such turn, while it goes on: the thread's name, for how long so far, and where it is, printed to
+    stderr, or given to ``hook(name, seconds, stack)``, which runs in the watchdog's OS thread. It looks four times in
+    ``seconds``. For all loops of the process, until ``stop()`` or the end of a ``with`` block.
     """
     return Watchdog(seconds, hook)

@@ -362,6 +362,8 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
 
     main = None
     with _signals(poller):
+        # The first turn counts as one of the loop.
+        _loops[threading.get_ident()] = poller, turns
         try:
             main = newthread(func, *args)
             main.onfinish(ended)
@@ -371,6 +373,7 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
                 _drive(poller, turns)
             stopped = not main.done
         finally:
+            _loops.pop(threading.get_ident(), None)
             for helper in helpers:
                 helper.end()
             _cancel_rest(poller, before)

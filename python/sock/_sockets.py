@@ -139,7 +139,7 @@ class Socket(_sock.Socket):
     async def __aexit__(self, *exc_info: object) -> None:
         self._leave()
 
-    if sys.flags.dev_mode:
+    if sys.flags.dev_mode and not TYPE_CHECKING:
 
         def __init__(self, new: _sock.NewSocket) -> None:
             self._note_made(_caller())

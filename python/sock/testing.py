@@ -84,7 +84,7 @@ class VirtualClock:
             if running or _workers._offload.awaited or _addrinfo.resolvers.awaited:
                 self._turns = -1
                 return self._grace
-            sockets = any([poller._waits_for_sockets() for poller in pollers])
+            sockets = any(poller._waits_for_sockets() for poller in pollers)
             due = min([_NEVER, *(poller._next_due() for poller in pollers), *(turns.until for _, turns in loops)])
             if (sockets or due == _NEVER) and (left := self._unseen(sum(turns.given for _, turns in loops))) > 0:
                 return left
