@@ -33,6 +33,23 @@ impl State {
         *drawn += 1;
         mix(mix(self.seed ^ mix(whose)).wrapping_add(*drawn))
     }
+
+    /// All of `len`, one, or any number. At least one, unless there are none.
+    fn part(&mut self, whose: u64, len: usize) -> usize {
+        let n = self.draw(whose);
+        match n % 4 {
+            _ if len <= 1 => len,
+            0 => len,
+            1 => 1,
+            _ => 1 + (n >> 2) as usize % len,
+        }
+    }
+
+    fn shuffle<T>(&mut self, all: &mut [T]) {
+        for last in (1..all.len()).rev() {
+            all.swap(last, self.draw(NOBODY) as usize % (last + 1));
+        }
+    }
 }
 
 fn mix(n: u64) -> u64 {
@@ -65,39 +82,26 @@ pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-#[cold]
-#[inline(never)]
-fn draw(whose: u64) -> Option<u64> {
-    STATE.lock().as_mut().map(|state| state.draw(whose))
-}
-
 /// Whether it happens this time, as it does once in `one_in` times.
 #[cold]
 #[inline(never)]
 pub fn strikes(whose: u64, one_in: u64) -> bool {
-    draw(whose).is_some_and(|n| n % one_in == 0)
+    STATE.lock().as_mut().is_some_and(|state| state.draw(whose) % one_in == 0)
 }
 
-/// How many bytes of `len` a call is to move: all of them, one, or any number. At least one, unless there are none.
+/// How many bytes of `len` a call is to move.
 #[cold]
 #[inline(never)]
 pub fn part(whose: u64, len: usize) -> usize {
-    let Some(n) = draw(whose).filter(|_| len > 1) else { return len };
-    match n % 4 {
-        0 => len,
-        1 => 1,
-        _ => 1 + (n >> 2) as usize % len,
-    }
+    STATE.lock().as_mut().map_or(len, |state| state.part(whose, len))
 }
 
 /// Another order: the OS reports its events in any.
 #[cold]
 #[inline(never)]
 pub fn shuffle<T>(all: &mut [T]) {
-    for last in (1..all.len()).rev() {
-        if let Some(n) = draw(NOBODY) {
-            all.swap(last, n as usize % (last + 1));
-        }
+    if let Some(state) = STATE.lock().as_mut() {
+        state.shuffle(all);
     }
 }
 
@@ -127,23 +131,20 @@ mod tests {
     }
 
     #[test]
-    fn begins_once_and_gives_parts_of_all_sizes_in_bounds() {
-        assert_eq!(part(1, 100), 100, "off");
-        assert!(!strikes(1, 1));
-        assert!(begin(1, 0));
-        assert!(!begin(2, 0));
-        let parts: Vec<_> = (0..1000).map(|_| part(1, 100)).collect();
+    fn parts_are_of_all_sizes_and_in_bounds() {
+        let mut state = state(1, 0);
+        let parts: Vec<_> = (0..1000).map(|_| state.part(1, 100)).collect();
         assert!(parts.iter().all(|part| (1..=100).contains(part)));
-        assert!([1, 100].iter().all(|edge| parts.contains(edge)));
-        assert_eq!((part(1, 0), part(1, 1)), (0, 1));
-        let struck = (0..1000).filter(|_| strikes(1, 4)).count();
-        assert!((150..350).contains(&struck), "{struck}");
+        assert!([1, 50, 100].iter().all(|size| parts.contains(size)));
+        assert_eq!((state.part(1, 0), state.part(1, 1)), (0, 1));
+    }
+
+    #[test]
+    fn another_order_has_the_same_things() {
         let mut all: Vec<_> = (0..100).collect();
-        shuffle(&mut all);
-        assert_ne!(all, (0..100).collect::<Vec<_>>());
+        state(1, 0).shuffle(&mut all);
+        assert!(!all.is_sorted());
         all.sort_unstable();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
-        end();
-        assert!(!is_on());
     }
 }

@@ -331,7 +331,9 @@ impl<T: Thread> Hub<T> {
             turn.idle += 1;
             match timeout(false) {
                 None => self.work.wait(&mut turn),
-                Some(timeout) => _ = self.work.wait_for(&mut turn, timeout),
+                Some(timeout) => {
+                    self.work.wait_for(&mut turn, timeout);
+                }
             }
             turn.idle -= 1;
             return Ok(());
