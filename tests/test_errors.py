@@ -509,6 +509,7 @@ MESSAGES = [
 
 @pytest.mark.skipif(not LINUX, reason="these are Linux' words")
 @pytest.mark.parametrize(('provoke', 'says'), MESSAGES, ids=[each.__name__ for each, _ in MESSAGES])
+@pytest.mark.usefixtures('whole_process')
 def test_messages_say_what_was_tried_on_which_address_and_what_to_do(provoke, says):
     async def main():
         with contextlib.ExitStack() as stack, pytest.raises(sock.Error) as caught:
