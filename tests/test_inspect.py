@@ -202,17 +202,19 @@ def test_watchdog_names_the_thread_that_holds_the_loop(barks):
     assert names[:2] == ['hog', 'holds_the_loop']
 
 
-def test_watchdog_names_the_innermost_of_nested_threads(barks):
+def test_watchdog_names_the_thread_whose_turn_it_is_and_shows_what_runs_inside(barks):
     async def inner():
         holds_the_loop(barks)
 
     async def main():
         await sock.sleep(0)
-        sock.newthread(inner, name='inner')
+        sock.newthread(inner)
 
     with sock.watchdog(0.05, barks.hook):
         sock.run(main)
-    assert [name for name, _, _ in barks] == ['inner']
+    [(name, _, stack)] = barks
+    assert name.startswith('main-')
+    assert [frame.name for frame in stack][:3] == ['main', 'inner', 'holds_the_loop']
 
 
 def test_watchdog_tells_of_each_os_thread(barks):

@@ -157,7 +157,7 @@ class Watchdog:
 
 
 def _who_runs(poller: Poller, newest: FrameType) -> tuple[str, traceback.StackSummary]:
-    """The innermost thread of a poller that runs in an OS thread, and its frames."""
+    """The innermost thread of a poller that runs in an OS thread, and its frames; in its first turn it is none yet."""
     import traceback
 
     name, found = '?', [(newest, newest.f_lineno)]
@@ -181,6 +181,7 @@ def watchdog(seconds: float, hook: Callable[[str, float, traceback.StackSummary]
 
     Once for each such turn, while it goes on: the thread's name, for how long so far, and where it is, printed to
     stderr, or given to ``hook(name, seconds, stack)``, which runs in the watchdog's OS thread. It looks four times in
-    ``seconds``. For all loops of the process, until ``stop()`` or the end of a ``with`` block.
+    ``seconds``. A thread that has just been started runs inside the one that started it, which is the one named. For
+    all loops of the process, until ``stop()`` or the end of a ``with`` block.
     """
     return Watchdog(seconds, hook)
