@@ -740,12 +740,12 @@ static NAME: OnceLock<ffi::getter> = OnceLock::new();
 /// The coroutine's own name, got without looking for the attribute, which took a tenth of what a short thread takes.
 fn label_of(coro: &Bound<'_, PyAny>) -> Py<PyString> {
     let py = coro.py();
-    // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
-    let name = match NAME.get() {
-        Some(getter) if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 => unsafe {
-            Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut()))
-        },
-        _ => coro.getattr(intern!(py, "__name__")),
+    // SAFETY: a live object.
+    let is_coroutine = unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0;
+    let name = match NAME.get().filter(|_| is_coroutine) {
+        // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
+        Some(getter) => unsafe { Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut())) },
+        None => coro.getattr(intern!(py, "__name__")),
     };
     match name.map(Bound::cast_into::<PyString>) {
         Ok(Ok(name)) => name.unbind(),
@@ -865,7 +865,7 @@ impl Task {
     fn _coro<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let _state = self.state.lock();
         // SAFETY: the lock is held, and the result is a reference of its own.
-        unsafe { self.coro.get(py) }.map(|coro| coro.to_owned())
+        unsafe { self.coro.get(py) }.map(Borrowed::to_owned)
     }
 
     /// How many threads were made before it.
@@ -1054,7 +1054,7 @@ impl Drop for Task {
 /// The thread that runs now; None outside of any.
 #[pyfunction]
 pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
-    running(py).map(|task| task.to_owned())
+    running(py).map(Borrowed::to_owned)
 }
 
 /// Whether this OS thread runs a loop, or a thread.
