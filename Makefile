@@ -37,7 +37,7 @@ else
 endif
 
 # Each test in four OS threads at once, where it shares nothing with itself: no fixture with a socket, no figures.
-PARALLEL := --parallel-threads=4 -o thread_unsafe_fixtures="$$(printf '%s\n' peer reported tcp udp other listener dead names)" \
+PARALLEL := --parallel-threads=4 -o thread_unsafe_fixtures="$$(printf '%s\n' peer reported tcp udp other listener dead names whole_process)" \
 	tests/test_sync.py tests/test_group.py tests/test_tcp.py tests/test_udp.py tests/test_accept.py \
 	tests/test_errors.py tests/test_addrinfo.py tests/test_misuse.py
 

@@ -3,6 +3,8 @@
 //! The rooms at this level are plain Rust and test without Python; everything that Python sees is in `py`.
 
 pub mod address;
+pub mod chaos;
+pub mod clock;
 pub mod options;
 mod poll;
 pub mod poller;

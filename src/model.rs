@@ -111,7 +111,7 @@ fn one_of_two_operations_has_a_direction() {
     check(|| {
         let (direction, inside) = (Arc::new(Readiness::<()>::new()), Arc::new(AtomicUsize::new(0)));
         let uses = move |direction: &Readiness<()>, inside: &AtomicUsize| {
-            if direction.claim() {
+            if direction.claim(1) {
                 assert_eq!(inside.fetch_add(1, Ordering::AcqRel), 0);
                 inside.fetch_sub(1, Ordering::AcqRel);
                 direction.release();
@@ -123,7 +123,7 @@ fn one_of_two_operations_has_a_direction() {
         };
         uses(&direction, &inside);
         other.join().unwrap();
-        assert!(direction.claim());
+        assert!(direction.claim(1));
     });
 }
 

@@ -17,10 +17,12 @@ use std::time::Duration;
 use mio::{Registry, Token};
 use slab::Slab;
 
+use crate::chaos;
+use crate::clock;
 use crate::poll::{Poll, WAKER, Waker};
 use crate::readiness::Readiness;
 use crate::socket::{Source, Waiter};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
 use crate::sys::{self, Descriptor, SignalPipe};
 use crate::timers::Timers;
 use crate::wait::{NEVER, Reason, Wait};
@@ -96,6 +98,8 @@ pub struct Hub<T: Thread> {
     stops: AtomicU64,
     /// Reasons so far for all OS threads to look whether they go on. Changed under `turn` alone.
     interrupts: AtomicU64,
+    /// OS threads that poll it.
+    pub loops: AtomicUsize,
     /// The process has forked: the OS's poll belongs to the parent.
     forked: AtomicBool,
 }
@@ -119,10 +123,11 @@ impl<T: Thread> Hub<T> {
                 stale: Vec::new(),
             }),
             work: Condvar::new(),
-            now: AtomicU64::new(sys::now()),
+            now: AtomicU64::new(clock::now()),
             roster: Mutex::new(Roster { threads: Slab::new(), live: 0 }),
             stops: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
+            loops: AtomicUsize::new(0),
             forked: AtomicBool::new(false),
         })
     }
@@ -142,6 +147,11 @@ impl<T: Thread> Hub<T> {
     /// What goes to `signal.set_wakeup_fd`.
     pub fn signal_fd(&self) -> sys::RawDescriptor {
         self.signals.write_end()
+    }
+
+    /// How many threads are ready.
+    pub fn ready(&self) -> usize {
+        self.turn.lock().ready.len()
     }
 
     /// How many threads have not ended.
@@ -250,6 +260,12 @@ impl<T: Thread> Hub<T> {
         self.call_back(turn);
     }
 
+    /// The clock was set, perhaps back.
+    pub fn clock_was_set(&self) {
+        self.now.store(clock::now(), Ordering::Relaxed);
+        self.interrupt();
+    }
+
     /// To be read before the reasons to stop are looked at, and given to `wait`.
     pub fn interrupts(&self) -> u64 {
         self.interrupts.load(Ordering::Acquire)
@@ -294,16 +310,30 @@ impl<T: Thread> Hub<T> {
     /// Not at all if there was an interrupt since `seen` was read: it concerned reasons to stop that the caller had
     /// looked at already.
     pub fn wait(&self, until: u64, seen: u64) -> io::Result<()> {
+        self.wait_with(seen, |leads| {
+            // By the leader read after `blocked` was set: who sets an earlier one from now on calls it back.
+            let due = if leads { self.next_due().min(until) } else { until };
+            (due != NEVER).then(|| Duration::from_nanos(due.saturating_sub(clock::now())))
+        })
+    }
+
+    /// As `wait`, but so long at most on the OS's clock, whatever is due meanwhile.
+    pub fn pause(&self, most: Duration, seen: u64) -> io::Result<()> {
+        self.wait_with(seen, |_| Some(most))
+    }
+
+    fn wait_with(&self, seen: u64, timeout: impl Fn(bool) -> Option<Duration>) -> io::Result<()> {
         let mut turn = self.turn.lock();
         if !turn.ready.is_empty() || self.interrupts() != seen {
             return Ok(());
         }
         if turn.led {
             turn.idle += 1;
-            if until == NEVER {
-                self.work.wait(&mut turn);
-            } else {
-                self.work.wait_for(&mut turn, Duration::from_nanos(until.saturating_sub(sys::now())));
+            match timeout(false) {
+                None => self.work.wait(&mut turn),
+                Some(timeout) => {
+                    self.work.wait_for(&mut turn, timeout);
+                }
             }
             turn.idle -= 1;
             return Ok(());
@@ -311,10 +341,23 @@ impl<T: Thread> Hub<T> {
         turn.led = true;
         turn.blocked = true;
         drop(turn);
-        // Read after `blocked` was set: who sets an earlier one from now on calls the leader back.
-        let due = self.timers.lock().next_due().unwrap_or(NEVER).min(until);
-        let timeout = (due != NEVER).then(|| Duration::from_nanos(due.saturating_sub(sys::now())));
-        self.lead(timeout)
+        self.lead(timeout(true))
+    }
+
+    /// When the next deadline may pass.
+    pub fn next_due(&self) -> u64 {
+        self.timers.lock().next_due().unwrap_or(NEVER)
+    }
+
+    /// Whether threads are ready, or there was an interrupt since `seen` was read.
+    pub fn has_work(&self, seen: u64) -> bool {
+        !self.turn.lock().ready.is_empty() || self.interrupts() != seen
+    }
+
+    /// Whether a thread waits for a socket.
+    pub fn waits_for_sockets(&self) -> bool {
+        let waits = |direction: &Readiness<Waiter<T>>| direction.with_waiter(|_| ()).is_some();
+        self.sources.lock().slab.iter().any(|(_, (_, source))| waits(&source.read) || waits(&source.write))
     }
 
     /// Asks the OS, as the leader: `turn.led` is already set.
@@ -353,10 +396,13 @@ impl<T: Thread> Hub<T> {
             }
             result.map(drop)
         };
+        if chaos::is_on() {
+            chaos::shuffle(&mut woken);
+        }
         if signalled {
             self.signals.drain();
         }
-        let now = sys::now();
+        let now = clock::now();
         self.now.store(now, Ordering::Relaxed);
         self.fire(now, &mut woken, &mut stale);
 
@@ -406,7 +452,6 @@ impl<T: Thread> Hub<T> {
 pub(crate) mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
-    use std::sync::atomic::AtomicUsize;
     use std::thread;
     use std::time::Instant;
 

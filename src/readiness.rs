@@ -34,7 +34,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Readiness<W> {
     word: AtomicU64,
-    /// An operation uses this direction; a second one is `Busy`.
+    /// Which thread's operation uses this direction, 0: none; a second one is `Busy`.
     claimed: Exclusive,
     /// Guards the waiter alone. Nothing is dropped and no Python runs under it.
     waiter: Mutex<Option<W>>,
@@ -58,8 +58,13 @@ impl<W> Readiness<W> {
 
     /// Takes the direction for one operation; `false` if another one has it.
     #[must_use]
-    pub fn claim(&self) -> bool {
-        self.claimed.update(|_| 1) == 0
+    pub fn claim(&self, whose: usize) -> bool {
+        self.claimed.update(|now| if now == 0 { whose } else { now }) == 0
+    }
+
+    /// Whose operation uses it; 0: nobody's.
+    pub fn claimant(&self) -> usize {
+        self.claimed.get()
     }
 
     pub fn release(&self) {
@@ -143,10 +148,11 @@ mod tests {
     fn new_direction_is_ready_and_not_claimed() {
         let r = Readiness::<u8>::new();
         assert!(r.snapshot().is_ready());
-        assert!(r.claim());
-        assert!(!r.claim(), "a second claim is busy");
+        assert!(r.claim(5));
+        assert!(!r.claim(6), "a second claim is busy");
+        assert_eq!(r.claimant(), 5);
         r.release();
-        assert!(r.claim());
+        assert!(r.claim(1));
     }
 
     #[test]
@@ -186,12 +192,12 @@ mod tests {
     #[test]
     fn late_clear_keeps_the_claim_and_the_newer_event() {
         let r = Readiness::<u8>::new();
-        assert!(r.claim());
+        assert!(r.claim(1));
         let seen = r.snapshot();
         r.event(false);
         r.drained(seen);
         assert!(r.snapshot().is_ready());
-        assert!(!r.claim());
+        assert!(!r.claim(1));
     }
 
     #[test]

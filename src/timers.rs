@@ -1,7 +1,7 @@
 //! Deadlines: add, move, remove, next due. A binary heap whose entries know their place, so that removing one costs
 //! O(log n) and leaves nothing behind: 100,000 deadlines set and cancelled leave an empty heap.
 //!
-//! Times are nanoseconds of [`crate::sys::now`]. A [`Key`] of an entry that has fired or was removed is stale and
+//! Times are nanoseconds of [`crate::clock::now`]. A [`Key`] of an entry that has fired or was removed is stale and
 //! does nothing: slots carry a generation.
 
 /// Names an entry until it fires or is removed.

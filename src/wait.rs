@@ -17,6 +17,13 @@ pub const NEVER: u64 = u64::MAX;
 /// Successes without a wait that one turn of a thread may have before it lets others run.
 pub const BUDGET: u32 = 128;
 
+/// What a turn begins with: as long as trouble is made on purpose nothing, so that each operation asks.
+static FIRST_BUDGET: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(BUDGET);
+
+pub fn set_first_budget(budget: u32) {
+    FIRST_BUDGET.store(budget, Ordering::Relaxed);
+}
+
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -82,7 +89,7 @@ impl Wait {
             reason: AtomicU8::new(Reason::Event as u8),
             cancelled: AtomicBool::new(false),
             parked: AtomicBool::new(false),
-            budget: AtomicU32::new(BUDGET),
+            budget: AtomicU32::new(FIRST_BUDGET.load(Ordering::Relaxed)),
         }
     }
 
@@ -115,6 +122,11 @@ impl Wait {
         let left = self.budget.load(Ordering::Relaxed);
         self.budget.store(left.wrapping_sub(1), Ordering::Relaxed);
         left != 0
+    }
+
+    /// The next operation of this turn finds the budget used up.
+    pub fn exhaust(&self) {
+        self.budget.store(0, Ordering::Relaxed);
     }
 
     /// Announces a wait and returns its epoch. `arm` makes the thread's handle for the timers, if an entry is needed;
@@ -229,7 +241,7 @@ impl Wait {
         let mut state = self.state.lock();
         debug_assert_ne!(state.phase, Phase::Waiting);
         state.phase = Phase::Running;
-        self.budget.store(BUDGET, Ordering::Relaxed);
+        self.budget.store(FIRST_BUDGET.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// A turn ended. `true`: the thread goes on the ready queue, as it was woken meanwhile or just let others run.

@@ -72,6 +72,11 @@ def leaves_nothing_behind():
 
 
 @pytest.fixture
+def whole_process():
+    """Of tests that change what all OS threads share: several at once would meet."""
+
+
+@pytest.fixture
 def peer():
     """A connection over loopback: (sock.TCP, stdlib socket)."""
     with socket.create_server(('127.0.0.1', 0)) as listener:

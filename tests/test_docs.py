@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sock
+import sock.testing
 from sock import _addrinfo, _errors, _scheduler, _sockets, _sync, _timers, _workers
 
 ROOT = Path(__file__).parent.parent
@@ -128,6 +129,7 @@ SECTIONS = {
     sock.Queue: ['What is new'],
     sock.SleepJob: ['What is new'],
     sock.Timer: ['What is new'],
+    sock.Watchdog: ['What is new'],
 }
 
 
@@ -206,6 +208,17 @@ def test_docs_name_what_there_is():
     for page in ('reference.md', 'coming-from.md', 'options.md'):
         for name in re.findall(r'\bsock\.(\w+)', (ROOT / 'docs' / page).read_text()):
             assert hasattr(sock, name), f'{page}: sock.{name}'
+
+
+def test_reference_has_every_name_of_testing():
+    for name in sock.testing.__all__:
+        value = getattr(sock.testing, name)
+        assert value.__doc__, name
+        if not isinstance(value, type) or issubclass(value, Exception):
+            assert f'sock.testing.{name}' in section('Testing')
+        for attribute in vars(value) if isinstance(value, type) else ():
+            if not attribute.startswith('_'):
+                assert attribute in section('Testing')
 
 
 def test_every_public_name_has_a_docstring():

@@ -1,5 +1,6 @@
 """Errors: one name and one class on every OS."""
 
+import contextlib
 import copy
 import errno
 import os
@@ -7,10 +8,13 @@ import pickle
 import re
 import socket
 import sys
+import threading
 
 import pytest
 import sock
+import sock.testing
 from sock import _errors
+from support import LINUX, run
 
 TABLE = [
     ('access_denied', sock.AccessDenied, PermissionError),
@@ -174,3 +178,348 @@ def test_errors_of_getaddrinfo(symbol, err):
 def test_errors_of_getaddrinfo_that_are_the_systems():
     error = _errors.from_gai(OSError(errno.EMFILE, 'words'), 'look up x')
     assert (error.err, error.errno) == ('too_many_open_files', errno.EMFILE)
+
+
+# What the messages say: the name first; what was tried, on which address; what happened; what to do.
+
+PORT = r'127\.0\.0\.1:\d+'
+
+
+async def pair(stack):
+    listener, client = stack.enter_context(sock.tcp()), stack.enter_context(sock.tcp())
+    listener.listen('127.0.0.1')
+    await client.connect(listener.local_addr)
+    server, _, _ = await listener.accept()
+    return client, stack.enter_context(server)
+
+
+async def read(conn):
+    await conn.recv(10)
+
+
+async def use_a_small_buffer(stack):
+    s = stack.enter_context(sock.udp())
+    s.bind('127.0.0.1')
+    await s.send(b'12345', host=s.local_addr)
+    await s.recv(bytearray(4))
+
+
+async def broadcast(stack):
+    await stack.enter_context(sock.udp()).send(b'x', host='255.255.255.255', port=9)
+
+
+async def bind_twice(stack):
+    one, other = stack.enter_context(sock.udp()), stack.enter_context(sock.udp())
+    one.bind('127.0.0.1')
+    other.bind('127.0.0.1', one.local_addr.port)
+
+
+async def bind_elsewhere(stack):
+    stack.enter_context(sock.tcp()).bind('192.0.2.1')
+
+
+async def connect_to_nobody(stack):
+    one, other = stack.enter_context(sock.tcp()), stack.enter_context(sock.tcp())
+    one.bind('127.0.0.1')
+    await other.connect(one.local_addr)
+
+
+async def be_reset(stack):
+    client, server = await pair(stack)
+    server.setopt('so_linger', 0)
+    server.close()
+    await client.recv(10)
+
+
+async def send_after_shutdown(stack):
+    client, _ = await pair(stack)
+    client.shutdown('w')
+    await client.send(b'x')
+
+
+async def wait_too_long_to_receive(stack):
+    client, server = await pair(stack)
+    await server.send(b'123')
+    await client.recvn(bytearray(10), expires=sock.clock() + 0.02)
+
+
+async def wait_too_long_to_send(stack):
+    client, _ = await pair(stack)
+    await client.send(bytes(50_000_000), expires=sock.clock() + 0.1)
+
+
+async def wait_too_long_to_accept(stack):
+    listener = stack.enter_context(sock.tcp())
+    listener.listen('127.0.0.1')
+    await listener.accept(sock.clock() + 0.01)
+
+
+async def wait_too_long_for_an_event(stack):
+    await sock.Event().wait(sock.clock() + 0.01)
+
+
+async def use_what_expired(stack):
+    client, _ = await pair(stack)
+    with pytest.raises(sock.Timeout):
+        await client.recv(10, expires=sock.clock() + 0.01)
+    await client.send(b'x')
+
+
+async def use_what_a_thread_closed(stack):
+    client, _ = await pair(stack)
+
+    async def closer():
+        client.close()
+
+    await sock.newthread(closer, name='closer')
+    await client.send(b'x')
+
+
+async def use_what_an_os_thread_closed(stack):
+    client, _ = await pair(stack)
+    os_thread = threading.Thread(target=lambda: client.close(), name='another')
+    os_thread.start()
+    await sock.offload(os_thread.join)
+    await client.send(b'x')
+
+
+async def use_what_the_caller_closed(stack):
+    client, _ = await pair(stack)
+    with client:
+        pass
+    await client.send(b'x')
+
+
+async def use_what_the_caller_closed_async(stack):
+    client, _ = await pair(stack)
+    async with client:
+        pass
+    await client.send(b'x')
+
+
+async def use_a_closed_udp_socket(stack):
+    s = sock.udp()
+    s.bind('127.0.0.1')
+    s.close()
+    await s.recv(10)
+
+
+async def use_what_was_detached(stack):
+    client, _ = await pair(stack)
+    sock.fromfd(client.detach()).close()
+    await client.recv(10)
+
+
+async def receive_less_than_wanted(stack):
+    client, server = await pair(stack)
+    await server.send(b'123')
+    server.close()
+    await client.recvn(bytearray(10))
+
+
+async def put_into_a_closed_queue(stack):
+    queue = sock.Queue()
+    queue.close()
+    await queue.put(1)
+
+
+async def send_before_connect(stack):
+    await stack.enter_context(sock.tcp()).send(b'x')
+
+
+async def send_to_nobody(stack):
+    s = stack.enter_context(sock.udp())
+    s.bind('127.0.0.1')
+    await s.send(b'x')
+
+
+async def connect_twice(stack):
+    client, _ = await pair(stack)
+    await client.connect('127.0.0.1', 1)
+
+
+async def send_too_long_a_datagram(stack):
+    s = stack.enter_context(sock.udp())
+    s.bind('127.0.0.1')
+    await s.send(bytes(70_000), host=s.local_addr)
+
+
+async def receive_more_than_wanted(stack):
+    client, server = await pair(stack)
+    await server.send(b'1234567890')
+    await client.recvall(5)
+
+
+async def run_out_of_descriptors(stack):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    stack.enter_context(sock.tcp())
+
+
+async def set_an_option_of_another_system(stack):
+    unknown = next(name for name in sock._sock.option_names() if name not in sock.options())
+    stack.enter_context(sock.tcp()).setopt(unknown, 1)
+
+
+async def accept_without_listening(stack):
+    s = stack.enter_context(sock.tcp())
+    s.bind('127.0.0.1')
+    await s.accept()
+
+
+async def look_up_a_name(stack):
+    sock.addr('no-such-host', flags='numerichost')
+
+
+async def look_up_an_address_of_another_family(stack):
+    sock.addr('::1')
+
+
+async def look_up_a_service(stack):
+    sock.addr('127.0.0.1', 'no-such-service')
+
+
+async def read_twice(stack):
+    client, _ = await pair(stack)
+    reader = sock.newthread(read, client, name='reader')
+    try:
+        await client.recv(1)
+    finally:
+        reader.cancel()
+
+
+async def write_while_another_pauses(stack):
+    """Where it lets others run between two parts, it waits for nothing, and has the direction all the same."""
+    client, _server = await pair(stack)
+
+    async def write():
+        await client.send(bytes(10_000))
+
+    for seed in range(20):
+        with sock.testing.chaos(seed):
+            writer = sock.newthread(write, name='writer')
+            try:
+                await client.send(b'x')
+            except sock.Busy as busy:
+                if 'has waited' not in str(busy):
+                    raise
+            finally:
+                writer.cancel()
+            with contextlib.suppress(sock.Cancelled, sock.Busy):
+                await writer
+
+
+async def connect_to_no_path(stack):
+    await stack.enter_context(sock.tcp('unix')).connect('/no/such/path')
+
+
+def system(symbol):
+    """What a system says that no test can make it say everywhere."""
+
+    async def provoke(stack):
+        raise _errors.from_os(getattr(errno, symbol), 'connect tcp 127.0.0.1:1')
+
+    provoke.__name__ = symbol
+    return provoke
+
+
+MESSAGES = [
+    (broadcast, r'access_denied: send udp 255\.255\.255\.255:9: .* \(EACCES\): it needs rights'),
+    (bind_twice, rf'address_already_in_use: bind udp {PORT}: .* \(EADDRINUSE\): .* port 0 takes any free port'),
+    (bind_elsewhere, r'address_not_available: bind tcp 192\.0\.2\.1:0: .* \(EADDRNOTAVAIL\): this host has no such'),
+    (connect_to_nobody, rf'connection_refused: connect tcp {PORT}: .* \(ECONNREFUSED\): nobody listens there'),
+    (be_reset, rf'connection_reset: recv tcp {PORT}: .* \(ECONNRESET\): .*: connect anew'),
+    (system('ECONNABORTED'), r'connection_aborted: connect tcp 127\.0\.0\.1:1: .* \(ECONNABORTED\): .*: connect anew'),
+    (send_after_shutdown, rf'broken_pipe: send tcp {PORT}: .* \(EPIPE\): this end was shut down, or the peer'),
+    (system('ETIMEDOUT'), r'timeout: connect tcp 127\.0\.0\.1:1: .* \(ETIMEDOUT\): the peer does not answer'),
+    (
+        wait_too_long_to_receive,
+        rf'timeout: recvn tcp {PORT}: not done after 0\.0\d\d s, 3 of 10 bytes received; the socket is closed',
+    ),
+    (
+        wait_too_long_to_send,
+        rf'timeout: send tcp {PORT}: not done after 0\.\d+ s, [1-9]\d+ of 50000000 bytes sent; the socket is closed',
+    ),
+    (wait_too_long_to_accept, rf'timeout: accept tcp {PORT}: not done after 0\.0\d\d s; the socket is closed'),
+    (wait_too_long_for_an_event, r'timeout: wait for an event: not done after 0\.0\d\d s'),
+    (use_what_expired, rf'closed: send tcp {PORT}: the socket was closed here: its deadline passed'),
+    (
+        use_what_a_thread_closed,
+        rf"closed: send tcp {PORT}: the socket was closed here by thread 'closer' in closer, .*test_errors\.py:\d+",
+    ),
+    (
+        use_what_an_os_thread_closed,
+        rf"closed: send tcp {PORT}: the socket was closed here by OS thread 'another' in <lambda>, .*:\d+",
+    ),
+    *[
+        (each, rf"closed: send tcp {PORT}: the socket was closed here by thread 'test' in {each.__name__}, .*:\d+")
+        for each in (use_what_the_caller_closed, use_what_the_caller_closed_async)
+    ],
+    (use_a_closed_udp_socket, rf"closed: recv udp {PORT}: the socket was closed here by thread 'test' in use_a_closed"),
+    (
+        use_what_was_detached,
+        rf'closed: recv tcp {PORT}: the socket was closed here: detach\(\) gave its descriptor away',
+    ),
+    (
+        receive_less_than_wanted,
+        rf'closed: recvn tcp {PORT}: the peer ended the stream after 3 of 10 bytes; recv\(\) takes what there is',
+    ),
+    (
+        put_into_a_closed_queue,
+        r"closed: put into a queue: thread 'test' in put_into_a_closed_queue, .*test_errors\.py:\d+, has closed it",
+    ),
+    (send_before_connect, r'not_connected: send tcp: it was never connected: connect\(\) comes first'),
+    (send_to_nobody, rf'not_connected: send udp {PORT}: .*: connect\(\) comes first, or send\(\) with an address'),
+    (connect_twice, r'already_connected: connect tcp 127\.0\.0\.1:1: .* \(EISCONN\): a socket connects once'),
+    (system('ENETUNREACH'), r'network_unreachable: connect tcp 127\.0\.0\.1:1: .* \(ENETUNREACH\): is the network up'),
+    (system('EHOSTUNREACH'), r'host_unreachable: connect tcp 127\.0\.0\.1:1: .* \(EHOSTUNREACH\): is the host up'),
+    (send_too_long_a_datagram, rf'message_too_long: send udp {PORT}: .* \(EMSGSIZE\): .*: send it in parts'),
+    (
+        use_a_small_buffer,
+        rf'message_too_long: recv udp {PORT}: the datagram is longer than the 4 bytes for it: .*65535',
+    ),
+    (receive_more_than_wanted, rf"message_too_long: recvall tcp {PORT}: more than 5 bytes.* in the error's data"),
+    (run_out_of_descriptors, r'too_many_open_files: make a socket: tcp, inet: .* \(EMFILE\): .*raise the limit'),
+    (system('ENOBUFS'), r'no_buffer_space: connect tcp 127\.0\.0\.1:1: .* \(ENOBUFS\): .*: try again later'),
+    (set_an_option_of_another_system, r'not_supported: option \w+: this OS does not have it; sock\.options\(\) lists'),
+    (system('EOPNOTSUPP'), r'not_supported: connect tcp 127\.0\.0\.1:1: .*: this OS, or this kind of socket, cannot'),
+    (
+        accept_without_listening,
+        rf'invalid_argument: accept tcp {PORT}: .* \(EINVAL\): .* not in this state of the socket',
+    ),
+    (system('EBADF'), r'invalid_argument: connect tcp 127\.0\.0\.1:1: .* \(EBADF\): something else has closed'),
+    (look_up_a_name, r"host_not_found: look up 'no-such-host', port 0: .*: is the name right"),
+    (
+        look_up_an_address_of_another_family,
+        r"host_not_found: look up '::1', port 0: .*inet6 address, and inet was asked",
+    ),
+    (look_up_a_service, r"service_not_found: look up '127\.0\.0\.1', port 'no-such-service': .*: a port may also be a"),
+    (
+        read_twice,
+        rf"busy: recv tcp {PORT}: thread 'reader' has waited there for 0\.\d+ s and reads this socket; one thread may "
+        r'read while another writes: let one thread do it, or hold a sock\.Lock meanwhile',
+    ),
+    (write_while_another_pauses, rf"busy: send tcp {PORT}: thread 'writer' writes this socket; .*sock\.Lock"),
+    (connect_to_no_path, r'other: connect tcp /no/such/path: .* \(ENOENT\): no socket has that path'),
+]
+
+
+@pytest.mark.skipif(not LINUX, reason="these are Linux' words")
+@pytest.mark.parametrize(('provoke', 'says'), MESSAGES, ids=[each.__name__ for each, _ in MESSAGES])
+@pytest.mark.usefixtures('whole_process')
+def test_messages_say_what_was_tried_on_which_address_and_what_to_do(provoke, says):
+    async def main():
+        with contextlib.ExitStack() as stack, pytest.raises(sock.Error) as caught:
+            await provoke(stack)
+        return caught.value
+
+    error = run(main)
+    assert re.match(says, str(error)), str(error)
+    assert str(error).startswith(error.err + ': ')
+
+
+def test_a_message_of_every_error_is_read():
+    assert {says.partition(':')[0] for _, says in MESSAGES} == set(_errors._CLASSES)

@@ -1,7 +1,9 @@
 """Looking in: what threads wait for, and where."""
 
 import io
+import re
 import threading
+import time
 
 import pytest
 import sock
@@ -177,3 +179,140 @@ def test_looking_at_threads_that_come_and_go_in_other_os_threads(look):
         for looker in lookers:
             looker.join()
     assert looked > 0
+
+
+# The watchdog
+
+
+@pytest.fixture
+def barks():
+    """What the watchdog's hook was called with; `.came` is set by each."""
+
+    class Barks(list):
+        came = threading.Event()
+
+        def hook(self, name, seconds, stack):
+            self.append((name, seconds, stack))
+            self.came.set()
+
+    barks = Barks()
+    barks.came.clear()
+    return barks
+
+
+def holds_the_loop(barks):
+    """Runs, without waiting, until the watchdog has barked."""
+    assert barks.came.wait(10)
+
+
+def test_watchdog_names_the_thread_that_holds_the_loop(barks):
+    async def hog():
+        await sock.sleep(0)
+        holds_the_loop(barks)
+
+    async def main():
+        sock.newthread(sock.sleep, 0.001)
+        await sock.newthread(hog, name='hog')
+
+    with sock.watchdog(0.05, barks.hook):
+        sock.run(main)
+    [(name, seconds, stack)] = barks
+    assert name == 'hog'
+    assert 0.05 <= seconds < 10
+    names = [frame.name for frame in stack]
+    assert names[:2] == ['hog', 'holds_the_loop']
+
+
+def test_watchdog_names_the_thread_whose_turn_it_is_and_shows_what_runs_inside(barks):
+    async def inner():
+        holds_the_loop(barks)
+
+    async def main():
+        await sock.sleep(0)
+        sock.newthread(inner)
+
+    with sock.watchdog(0.05, barks.hook):
+        sock.run(main)
+    [(name, _, stack)] = barks
+    assert name.startswith('main-')
+    assert [frame.name for frame in stack][:3] == ['main', 'inner', 'holds_the_loop']
+
+
+def test_watchdog_tells_of_each_os_thread(barks):
+    both = threading.Barrier(2)
+
+    async def hog():
+        await sock.sleep(0)
+        both.wait(10)
+        deadline = time.monotonic() + 10
+        while len(barks) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    async def main():
+        async with sock.group() as g:
+            g.newthread(hog, name='one')
+            g.newthread(hog, name='other')
+
+    with sock.watchdog(0.05, barks.hook):
+        sock.run(main, threads=2)
+    assert sorted(name for name, _, _ in barks) == ['one', 'other']
+
+
+def test_watchdog_is_silent_about_short_turns_and_waits(barks):
+    async def main():
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            await sock.sleep(0)
+        await sock.sleep(0.3)
+
+    with sock.watchdog(0.1, barks.hook):
+        sock.run(main)
+    assert barks == []
+
+
+def test_watchdog_tells_of_a_turn_once_and_goes_on_after_a_hook_that_fails(capsys):
+    count = threading.Semaphore(0)
+
+    def hook(name, seconds, stack):
+        count.release()
+        raise KeyError(name)
+
+    async def hog():
+        for _ in range(2):
+            await sock.sleep(0)
+            assert count.acquire(timeout=10)
+            assert not count.acquire(timeout=0.1), 'twice for one turn'
+
+    with sock.watchdog(0.03, hook):
+        sock.run(hog)
+    assert capsys.readouterr().err.count('Traceback') == 2
+
+
+def test_watchdog_prints_to_stderr_by_default_and_ends_with_stop(capsys):
+    async def hog():
+        await sock.sleep(0)
+        until = time.monotonic() + 10
+        err = ''
+        while 'hog' not in err and time.monotonic() < until:
+            err += capsys.readouterr().err
+        return err
+
+    dog = sock.watchdog(0.05)
+    err = sock.run(hog)
+    dog.stop()
+    assert re.match(r"sock: thread 'hog-\d+' has held its loop for 0\.\d+ s\n  File .* in hog\n", err)
+    assert not any(thread.name == 'sock watchdog' for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ('args', 'error', 'says'),
+    [
+        (('x',), TypeError, 'watchdog takes seconds, not str'),
+        ((0,), ValueError, 'watchdog takes more than 0 seconds, not 0'),
+        ((float('nan'),), ValueError, 'not nan'),
+        ((1, 'x'), TypeError, 'hook must be a function or None, not str'),
+    ],
+)
+def test_watchdog_refuses(args, error, says):
+    with pytest.raises(error, match=says):
+        sock.watchdog(*args)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import select
 import socket
 import sys
 from collections.abc import Callable
@@ -37,12 +38,16 @@ class Operation:
 
 
 def fill(ours, other):
-    """Until the OS takes no more."""
+    """Until the OS takes no more, and also not once what is on its way to the peer has arrived there."""
     with socket.socket(fileno=ours.fileno()) as twin:
         twin.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                twin.send(bytes(1 << 16 if twin.type == socket.SOCK_STREAM else 1000))
+        sent = True
+        while sent:
+            sent = False
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent = twin.send(bytes(1 << 16 if twin.type == socket.SOCK_STREAM else 1000)) > 0
+            select.select([], [twin], [], 0.05)
         twin.detach()
 
 

@@ -1,8 +1,12 @@
 """Moving bytes, and ending: recv, recvn, recvall, send, shutdown, close, readiness, deadlines, cancelling."""
 
 import contextlib
+import gc
 import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -342,6 +346,73 @@ def test_shutdown_of_both(peer):
         assert await conn.recv(10) == b''
 
     run(main())
+
+
+LEAKS = """
+import gc, sock
+
+async def connect(listener):
+    client = sock.tcp()
+    await client.connect(listener.local_addr)
+    return client
+
+async def main():
+    listener = sock.tcp()
+    listener.listen('127.0.0.1')
+    connecting = sock.newthread(connect, listener)
+    server, _, _ = await listener.accept()
+    del server
+    circle = [sock.udp()]
+    circle.append(circle)
+    del circle
+    gc.collect()
+    with sock.tcp():
+        return listener, await connecting
+
+kept = sock.run(main)
+"""
+
+
+def leaks(*flags):
+    done = subprocess.run([sys.executable, *flags, '-c', LEAKS], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ('', 0), done.stderr
+    return done.stderr
+
+
+def test_in_development_mode_unclosed_sockets_tell_where_they_were_made():
+    lines = leaks('-X', 'dev')
+    port = r'127\.0\.0\.1:\d+'
+    # What nobody refers to any more, at once: accepted, and part of a circle.
+    assert re.search(rf'ResourceWarning: unclosed tcp {port}, made in main, <string>:13$', lines, re.M)
+    assert re.search(r'ResourceWarning: unclosed udp, made in main, <string>:15$', lines, re.M)
+    # What is open at the end: once each, and nothing that was closed.
+    _, at_exit = lines.split('ResourceWarning: sockets that are open at exit:\n')
+    assert sorted(re.sub(r':\d+(?= |>)', '', line) for line in at_exit.splitlines()) == [
+        '  <sock.TCP 127.0.0.1 -> 127.0.0.1 connected>, made in connect, <string>:5',
+        '  <sock.TCP 127.0.0.1 listening>, made in main, <string>:10',
+    ]
+
+
+def test_unclosed_sockets_are_the_source_of_their_warning_for_tracemalloc():
+    lines = leaks('-W', 'default', '-X', 'tracemalloc=5')
+    assert re.search(
+        r'ResourceWarning: unclosed tcp .*\n(  .*\n)?Object allocated at .*\n(  .*\n)*  File "<string>", lineno 13',
+        lines,
+    )
+
+
+def test_outside_of_development_mode_nothing_is_listed():
+    assert leaks() == ''
+
+
+def test_subclasses_warn_too():
+    class Mine(sock.TCP):
+        __slots__ = ()
+
+    conn = Mine(sock._sock.open('tcp', 'inet'))
+    with pytest.warns(ResourceWarning, match='unclosed tcp'):
+        del conn
+        gc.collect()
 
 
 # Full duplex and Busy

@@ -435,7 +435,7 @@ def test_recv_expires_and_closes(udp):
     async def main():
         with pytest.raises(
             sock.Timeout,
-            match=r'^timeout: recvfrom udp 127.0.0.1:\d+: not done after \d+\.\d{3} s; the socket is closed$',
+            match=r'^timeout: recvfrom udp 127.0.0.1:\d+: not done after [\d.]+ s, 0 bytes received; the socket',
         ):
             await udp.recvfrom(10, expires=soon(0.02))
         assert udp.closed

@@ -37,7 +37,7 @@ from ._errors import (
 )
 from ._group import Group, group
 from ._handles import epoll_fd, iocp, kqueue_fd
-from ._inspect import dump
+from ._inspect import Watchdog, dump, watchdog
 from ._scheduler import (
     Poller,
     Thread,
@@ -104,6 +104,7 @@ __all__ = [
     'Timeout',
     'Timer',
     'TooManyOpenFiles',
+    'Watchdog',
     'addr',
     'clock',
     'deadline',
@@ -136,4 +137,5 @@ __all__ = [
     'thread',
     'threads',
     'udp',
+    'watchdog',
 ]

@@ -299,7 +299,8 @@ def _look_up(
             and not _is_service(number, socket_type, flags)
         ):
             # Some systems do not say which of the two they do not know.
-            error = _errors.ServiceNotFound(error.message, errno=error.errno)
+            message = f'{what}: no such service: {_errors._GAI_HINTS["service_not_found"]}'
+            error = _errors.ServiceNotFound(message, errno=error.errno)
         raise error from None
     names = {constant: each for each, constant in FAMILIES.items()}
     addrs = [

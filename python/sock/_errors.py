@@ -304,13 +304,37 @@ _NUMBERS = {
 }
 # fmt: on
 
-# What may help, where the name alone does not say it; by the name, or by the OS's own.
+# What may help; by the OS's own name, or by ours.
 _HINTS = {
+    'EBADF': 'something else has closed the descriptor: only close() or detach() of the socket may',
+    'EDESTADDRREQ': 'connect() comes first, or send() with an address',
+    'EINVAL': 'the OS does not take that value, or not in this state of the socket',
+    'ENOENT': 'no socket has that path: is the server up?',
     'ENOPROTOOPT': 'this kernel, or this kind of socket, does not have the option',
+    'ENOTSOCK': 'the descriptor is of something else',
     'access_denied': 'it needs rights that this process lacks (ports below 1024 do), or a firewall forbids it',
     'address_already_in_use': 'another socket has this address; port 0 takes any free port',
     'address_not_available': 'this host has no such address, or no port of it is free',
+    'already_connected': 'a socket connects once: make another one',
+    'broken_pipe': 'this end was shut down, or the peer has closed the connection',
+    'connection_aborted': 'this host gave the connection up: connect anew',
+    'connection_refused': 'nobody listens there: is the server up, and this its address?',
+    'connection_reset': 'the peer has closed it with data unread, or has gone: connect anew',
+    'host_unreachable': 'is the host up, and in this network?',
+    'invalid_argument': 'the OS does not take that, or not in this state of the socket',
+    'message_too_long': 'the protocol takes no message that long (UDP over IPv4: 65507 bytes): send it in parts',
+    'network_unreachable': 'is the network up, and is there a route?',
+    'no_buffer_space': 'the system is short of memory for it: try again later, or less at once',
+    'not_connected': 'connect() comes first, and the peer must not have gone',
+    'not_supported': 'this OS, or this kind of socket, cannot do it',
+    'timeout': 'the peer does not answer: is it up, and does no firewall drop the packets?',
     'too_many_open_files': 'close sockets, or raise the limit (ulimit -n)',
+}
+
+# The same for look-ups.
+_GAI_HINTS = {
+    'host_not_found': 'is the name right, and does the name server answer?',
+    'service_not_found': 'a port may also be a number',
 }
 
 
@@ -372,6 +396,8 @@ def from_gai(failed: OSError, what: str) -> Error:
     number = failed.errno
     if not isinstance(failed, socket.gaierror):
         return from_os(number or 0, what)
-    error = _CLASSES[_BY_GAI.get(number or 0, 'other')](f'{what}: {failed.strerror or failed}', errno=number)
+    err = _BY_GAI.get(number or 0, 'other')
+    hint = _GAI_HINTS.get(err)
+    error = _CLASSES[err](f'{what}: {failed.strerror or failed}{f": {hint}" if hint else ""}', errno=number)
     error.strerror = failed.strerror or ''
     return error

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import CodeType, FrameType
 
-from . import _scheduler, _sock
-from ._scheduler import Thread
+from . import _interrupts, _scheduler, _sock
+from ._scheduler import Poller, Thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ def _waits_for(thread: Thread) -> tuple[str | None, bool]:
 
 def stack(thread: Thread) -> traceback.StackSummary:
     """The frames of a thread, the outermost first."""
+    places = thread._while_it_waits(_places)
+    return _summary(_places_where_it_runs(thread) if places is None else places)
+
+
+def _summary(places: list[tuple[CodeType, int]]) -> traceback.StackSummary:
     import traceback
 
-    frames = thread._while_it_waits(_places)
-    if frames is None:
-        frames = _places_where_it_runs(thread)
     return traceback.StackSummary.from_list(
-        [traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in frames]
+        [traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False) for code, line in places]
     )
 
 
@@ -81,20 +84,19 @@ def _places(thread: Thread) -> list[tuple[CodeType, int]]:
 
 def _places_where_it_runs(thread: Thread) -> list[tuple[CodeType, int]]:
     """The same of one that does not wait: it runs, in this OS thread or another, or is ready to."""
-    here = sys._getframe()
-    if not _GIL:
-        found = _down_to(thread, here) if thread is _sock.current() else None
-        return found or []
-    for newest in sys._current_frames().values():
+    here = thread is _sock.current()
+    if not _GIL and not here:
+        return []
+    outermost = getattr(thread._coro, 'cr_frame', None)
+    for newest in (sys._getframe(),) if here else sys._current_frames().values():
         # One that runs has called what no coroutine awaits.
-        if (found := _down_to(thread, newest)) is not None:
+        if (found := _down_to(outermost, newest)) is not None:
             return found
     return _places(thread)
 
 
-def _down_to(thread: Thread, newest: FrameType) -> list[tuple[CodeType, int]] | None:
-    """Where an OS thread is, from the thread's outermost frame to its newest one; None if it is not in there."""
-    outermost = getattr(thread._coro, 'cr_frame', None)
+def _down_to(outermost: FrameType | None, newest: FrameType) -> list[tuple[CodeType, int]] | None:
+    """Where an OS thread is, from ``outermost`` to its newest frame; None if that is none of its frames."""
     found = []
     frame: FrameType | None = newest
     while frame is not None:
@@ -120,3 +122,93 @@ def dump(file: TextIO | None = None) -> None:
             lines.append(f'  thread {thread.name!r} {"runs, or is ready to" if what is None else "waits: " + what}')
             lines += ['  ' + line for entry in stack(thread).format() for line in entry.rstrip().splitlines()]
     print('\n'.join(lines or ['no threads']), file=sys.stderr if file is None else file)
+
+
+class Watchdog:
+    """What ``watchdog`` returns: ``stop()`` ends it, and so does leaving it as a ``with`` block."""
+
+    __slots__ = ('_hook', '_os_thread', '_seconds', '_stopped')
+
+    def __init__(self, seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None) -> None:
+        if not isinstance(seconds, (int, float)):
+            raise TypeError(f'watchdog takes seconds, not {type(seconds).__name__}')
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            raise ValueError(f'watchdog takes more than 0 seconds, not {seconds}')
+        if hook is not None and not callable(hook):
+            raise TypeError(f'hook must be a function or None, not {type(hook).__name__}')
+        self._seconds = seconds
+        self._hook = hook or _bark
+        self._stopped = threading.Event()
+        self._os_thread = threading.Thread(target=self._watch, name='sock watchdog', daemon=True)
+        self._os_thread.start()
+
+    def stop(self) -> None:
+        """Watches no longer; a hook that runs comes to its end first. From anywhere, also from the hook."""
+        self._stopped.set()
+        if self._os_thread is not threading.current_thread():
+            self._os_thread.join()
+
+    def __enter__(self) -> Watchdog:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def _watch(self) -> None:
+        import time
+
+        # By the OS thread: the turn of its loop, since when it has been seen, whether it was reported.
+        seen: dict[int, tuple[_sock.Turns, int, float, bool]] = {}
+        while not self._stopped.wait(self._seconds / 4):
+            now = time.monotonic()
+            frames = sys._current_frames()
+            last, seen = seen, {}
+            for ident, (poller, turns) in list(_scheduler._loops.items()):
+                frame = frames.get(ident)
+                # One that is in its loop and in no coroutine waits, or is about to.
+                if frame is None or frame.f_code is _interrupts.give_turns.__code__:
+                    continue
+                before = last.get(ident)
+                if before is None or before[0] is not turns or before[1] != turns.given:
+                    seen[ident] = turns, turns.given, now, False
+                    continue
+                seen[ident] = before
+                if now - before[2] >= self._seconds and not before[3]:
+                    seen[ident] = *before[:3], True
+                    name, found = _who_runs(poller, frame)
+                    try:
+                        self._hook(name, now - before[2], found)
+                    except Exception:
+                        import traceback
+
+                        traceback.print_exc()
+            del frames
+
+
+def _who_runs(poller: Poller, newest: FrameType) -> tuple[str, traceback.StackSummary]:
+    """The innermost thread of a poller that runs in an OS thread, and its frames; in its first turn it is none yet."""
+    name, found = '?', [(newest.f_code, newest.f_lineno)]
+    outermost = {getattr(thread._coro, 'cr_frame', None): thread.name for thread in _scheduler.threads(poller)}
+    frame: FrameType | None = newest
+    while frame is not None:
+        if frame in outermost:
+            name, found = outermost[frame], _down_to(frame, newest) or found
+            break
+        frame = frame.f_back
+    return name, _summary(found)
+
+
+def _bark(name: str, seconds: float, stack: traceback.StackSummary) -> None:
+    text = ''.join(stack.format())
+    print(f'sock: thread {name!r} has held its loop for {seconds:.3f} s\n{text}', end='', file=sys.stderr)
+
+
+def watchdog(seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None = None) -> Watchdog:
+    """Tells of each thread that runs for ``seconds`` without waiting, and so holds up all others of its OS thread.
+
+    Once for each such turn, while it goes on: the thread's name, for how long so far, and where it is, printed to
+    stderr, or given to ``hook(name, seconds, stack)``, which runs in the watchdog's OS thread. It looks four times in
+    ``seconds``. A thread that has just been started runs inside the one that started it, which is the one named. For
+    all loops of the process, until ``stop()`` or the end of a ``with`` block.
+    """
+    return Watchdog(seconds, hook)

@@ -37,6 +37,8 @@ class _Local(threading.local):
 _local = _Local()
 #: By the number of the OS's poll.
 _pollers: weakref.WeakValueDictionary[int, Poller] = weakref.WeakValueDictionary()
+#: The loops that run, by the OS thread's number: for those who look in.
+_loops: dict[int, tuple[Poller, _sock.Turns]] = {}
 
 
 class Poller(_sock.Poller):
@@ -77,6 +79,7 @@ def _after_fork_in_child() -> None:
     for each in _all_pollers():
         each._set_forked()
     _pollers.clear()
+    _loops.clear()
     _local.poller = None
     _interrupts.after_fork_in_child()
     _sock.after_fork()
@@ -288,7 +291,11 @@ def _outside(what: str) -> Poller:
 def _drive(poller: Poller, turns: _sock.Turns) -> None:
     """Gives each thread that is ready its turn, until ``turns`` ends."""
     with _interrupts.signals(poller), _asyncgen_hooks(poller):
-        _interrupts.give_turns(turns)
+        _loops[threading.get_ident()] = poller, turns
+        try:
+            _interrupts.give_turns(turns)
+        finally:
+            _loops.pop(threading.get_ident(), None)
     _report_failed(poller)
     _interrupts.raise_late()
 
@@ -352,6 +359,8 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
     main = None
     with _interrupts.signals(poller):
         _sock.enter_run(number)
+        # The first turn counts as one of the loop.
+        _loops[threading.get_ident()] = poller, turns
         try:
             main = newthread(func, *args)
             main.onfinish(ended)
@@ -364,6 +373,7 @@ def run(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any, threads: int 
             _interrupts.settle()
             raise
         finally:
+            _loops.pop(threading.get_ident(), None)
             _end(helpers)
             _cancel_rest(poller, number)
             _report_failed(poller)

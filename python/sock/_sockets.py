@@ -11,6 +11,8 @@ import contextlib
 import os
 import socket
 import stat
+import sys
+import weakref
 from collections import namedtuple
 from collections.abc import Awaitable, Iterable
 
@@ -48,6 +50,9 @@ class Socket(_sock.Socket):
     """What all sockets have in common."""
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        _sock.finalizes(cls)
 
     @property
     def stats(self) -> Stats:
@@ -94,7 +99,7 @@ class Socket(_sock.Socket):
         try:
             return await _addrinfo.resolve(host, port, self.type, self.family, expires=expires)
         except _errors.Timeout:
-            self.close()
+            self._expire()
             raise
 
     async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
@@ -131,14 +136,20 @@ class Socket(_sock.Socket):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        self._leave()
 
     async def __aenter__(self) -> Any:
         return self
 
     def __aexit__(self, *exc_info: object) -> Awaitable[None]:
-        self.close()
+        self._leave()
         return over
+
+    if sys.flags.dev_mode and not TYPE_CHECKING:
+
+        def __init__(self, new: _sock.NewSocket) -> None:
+            self._note_made(_caller())
+            _made.add(self)
 
     def __repr__(self) -> str:
         name = f'sock.{type(self).__name__}'
@@ -150,6 +161,35 @@ class Socket(_sock.Socket):
         if local is not None:
             return f'<{name} {local} {"listening" if self._listens else "bound"}>'
         return f'<{name} unbound>'
+
+
+#: All sockets, in Python's development mode alone (``python -X dev``).
+_made: weakref.WeakSet[Socket] = weakref.WeakSet()
+
+
+def _caller() -> str:
+    """The innermost line of code that is not ours."""
+    frame = sys._getframe(1)
+    while frame.f_globals.get('__name__', '').partition('.')[0] == __package__ and frame.f_back is not None:
+        frame = frame.f_back
+    return f'{frame.f_code.co_name}, {frame.f_code.co_filename}:{frame.f_lineno}'
+
+
+def _list_open() -> None:
+    """At the interpreter's end: all at once, and each no more when it goes."""
+    if still := [socket for socket in _made if not socket.closed]:
+        import warnings
+
+        lines = ''.join(f'\n  {socket!r}, made in {socket._made}' for socket in still)
+        for socket in still:
+            socket._note_told()
+        warnings.warn(f'sockets that are open at exit:{lines}', ResourceWarning, stacklevel=2)
+
+
+if sys.flags.dev_mode:
+    import atexit
+
+    atexit.register(_list_open)
 
 
 class TCP(Socket, _sock.Stream):

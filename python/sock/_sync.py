@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -581,6 +582,8 @@ class Queue(Generic[_T]):
         """No more items, from anywhere: ``get`` gives what there is, then ``Closed``; ``put`` raises ``Closed``."""
         thread = current()
         closer = f'OS thread {threading.current_thread().name!r}' if thread is None else f'thread {thread.name!r}'
+        frame = sys._getframe(1)
+        closer += f' in {frame.f_code.co_name}, {frame.f_code.co_filename}:{frame.f_lineno},'
         with self._guard:
             if self._closer is None:
                 self._closer = closer

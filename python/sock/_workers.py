@@ -40,6 +40,8 @@ class Workers:
         self._changed = threading.Condition(threading.RLock())
         self._alive = 0
         self._idle = 0
+        #: Answers that threads wait for.
+        self.awaited = 0
 
     async def run(self, func: Callable[..., Any], *args: Any, what: str, expires: float | None = None) -> Any:
         """Awaits ``func(*args)``. When ``expires`` passes or the thread is cancelled, its late answer is dropped."""
@@ -51,6 +53,7 @@ class Workers:
         except BaseException:
             self._remove(job)
             raise
+        self._answered()
         if failed is None:
             return result
         try:
@@ -61,6 +64,7 @@ class Workers:
 
     def _add(self, job: _Job) -> None:
         with self._changed:
+            self.awaited += 1
             self._jobs.append(job)
             if self._idle >= len(self._jobs):
                 self._changed.notify()
@@ -70,7 +74,12 @@ class Workers:
     def _remove(self, job: _Job) -> None:
         """Unless a worker has it already."""
         with self._changed, contextlib.suppress(ValueError):
+            self.awaited -= 1
             self._jobs.remove(job)
+
+    def _answered(self) -> None:
+        with self._changed:
+            self.awaited -= 1
 
     def _hire(self) -> None:
         self._alive += 1

@@ -38,9 +38,9 @@ mod _sock {
     #[pymodule_export]
     use super::options::{option_names, option_rows, option_table};
     #[pymodule_export]
-    use super::poller::{Poller, Turns, clock};
+    use super::poller::{Poller, Turns, begin_chaos, clock, end_chaos, set_clock};
     #[pymodule_export]
-    use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, open};
+    use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, finalizes, open};
     #[pymodule_export]
     use super::thread::{Task, after_fork, current, enter_run, is_polling};
 

@@ -29,11 +29,13 @@ use super::address::SockAddr;
 use super::calls::bug;
 use super::error::{self, Moved};
 use super::poller::{deadline, time};
-use super::socket::{NewSocket, Socket};
-use super::thread::{Task, running};
+use super::socket::{EXPIRED, NewSocket, Socket};
+use super::thread::{Task, listed, running};
 use super::{Handle, Hub, Source};
 use crate::address::{Address, Family};
-use crate::readiness::Snapshot;
+use crate::chaos;
+use crate::clock;
+use crate::readiness::{Readiness, Snapshot};
 use crate::socket::{Direction, Waiter};
 use crate::sync::Exclusive;
 use crate::sys;
@@ -372,6 +374,7 @@ impl Op {
             (What::Connect(connect), _) => {
                 format!("connect {} {}", self.socket().kind_name(), connect.address)
             }
+            (What::SendTo(Some(to)), _) => format!("send {} {}", self.socket().kind_name(), to.get().0),
             _ => self.socket().describe(self.what.name()),
         }
     }
@@ -386,8 +389,12 @@ impl Op {
                     return fail(error::cancelled(py, self.moved()));
                 }
                 // A sleep into the past only lets others run.
-                let past = matches!(self.what, What::Sleep) && self.expires <= sys::now();
-                if stage == Stage::New && (past || !wait.spend()) {
+                let past = matches!(self.what, What::Sleep) && self.expires <= clock::now();
+                let yields = match stage {
+                    Stage::New => past || !wait.spend() && self.lets_others_run(task.get()),
+                    _ => chaos::is_on() && self.lets_others_run(task.get()),
+                };
+                if yields {
                     self.next(Stage::Yielded);
                     return Ok(Step::Pending);
                 }
@@ -395,7 +402,7 @@ impl Op {
                     return Ok(Step::Done(py.None()));
                 }
                 if let Some(direction) = self.what.direction() {
-                    if !self.source().direction(direction).claim() {
+                    if !self.source().direction(direction).claim(task.get().id() as usize) {
                         return fail(self.busy(py, direction));
                     }
                     let result = self.attempts(py, &task, direction, false);
@@ -452,6 +459,31 @@ impl Op {
         }
     }
 
+    /// The budget is used up. In chaos it always is, and others run now and then, once or several times; not before
+    /// a `suspend()`, as resumes are counted by it.
+    #[cold]
+    #[inline(never)]
+    fn lets_others_run(&self, task: &Task) -> bool {
+        if chaos::is_on() {
+            task.wait().exhaust();
+            return !matches!(self.what, What::Suspend) && chaos::strikes(task.id(), 3);
+        }
+        true
+    }
+
+    /// As if an event had come; others run before it is looked at.
+    #[cold]
+    #[inline(never)]
+    fn is_woken_for_nothing(&mut self, task: &Task, ready: &Readiness<Waiter<Handle>>) -> bool {
+        let struck = chaos::strikes(task.id(), 8);
+        if struck {
+            drop(ready.event(false));
+            self.begin_wait(task);
+            self.next(Stage::Paused);
+        }
+        struck
+    }
+
     /// When it is too late: its own deadline, or the nearer one of the thread.
     fn until(&self, task: &Task) -> u64 {
         self.expires.min(task.limit())
@@ -488,7 +520,7 @@ impl Op {
                 match self.attempt(py, source, &lease, seen, direction)? {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
                     Attempt::Again => {
-                        if !task.get().wait().spend() {
+                        if !task.get().wait().spend() && self.lets_others_run(task.get()) {
                             // What is always ready must not starve others.
                             self.begin_wait(task.get());
                             self.next(Stage::Paused);
@@ -503,6 +535,9 @@ impl Op {
             // Also where an event came first: those of a busy socket may come with each poll.
             if expired || self.is_late(task.get()) {
                 return fail(self.timeout(py));
+            }
+            if chaos::is_on() && self.is_woken_for_nothing(task.get(), ready) {
+                return Ok(Step::Pending);
             }
             match source.register(task.get().hub()) {
                 Ok(true) => {}
@@ -551,7 +586,7 @@ impl Op {
         self.task = task;
         if self.since == 0 {
             // A sleep tells its length by it; elsewhere it is for messages alone.
-            self.since = if matches!(self.what, What::Sleep) { sys::now() } else { sys::about_now() };
+            self.since = if matches!(self.what, What::Sleep) { clock::now() } else { clock::about_now() };
         }
     }
 
@@ -620,7 +655,7 @@ impl Op {
 
     /// The deadline of a wait that is no socket's passed.
     fn nothing_came(&self, py: Python<'_>) -> PyErr {
-        let passed = sys::now().saturating_sub(self.since) as f64 / 1e9;
+        let passed = clock::now().saturating_sub(self.since) as f64 / 1e9;
         let what = format!("{}: not done after {passed:.3} s", self.describe(py));
         error::named(py, "timeout", &what, Moved::default())
     }
@@ -631,16 +666,19 @@ impl Op {
             What::Send => format!(", {} of {} bytes sent", moved.sent, self.want),
             What::SendMany(_) => format!(", {} of {} datagrams sent", moved.sent, self.want),
             What::SendFile(_) => format!(", {} bytes sent", moved.sent),
-            What::Recv | What::RecvBytes | What::RecvExactly | What::RecvAll(_) => {
+            What::RecvExactly => format!(", {} of {} bytes received", moved.received, self.want),
+            What::Recv | What::RecvBytes | What::RecvAll(_) | What::Datagram(_) => {
                 format!(", {} bytes received", moved.received)
             }
+            What::SendTo(_) => ", nothing sent".to_owned(),
+            What::RecvMany(_) => ", no datagram received".to_owned(),
             _ => String::new(),
         };
-        let since = if self.since == 0 { sys::now() } else { self.since };
-        let passed = sys::now().saturating_sub(since) as f64 / 1e9;
+        let since = if self.since == 0 { clock::now() } else { self.since };
+        let passed = clock::now().saturating_sub(since) as f64 / 1e9;
         let what = format!("{}: not done after {passed:.3} s{bytes}; the socket is closed", self.describe(py));
         let error = error::named(py, "timeout", &what, moved);
-        self.socket().close_because(py, "its deadline passed");
+        self.socket().close_because(py, EXPIRED);
         error
     }
 
@@ -650,17 +688,28 @@ impl Op {
             (waiter.thread.get().id(), waiter.thread.get().label(py), waiter.thread.get().is_named(), waiter.since)
         });
         let who = holder.map_or_else(
-            || "another thread".to_owned(),
+            // It lets others run, half-way or between two tries.
+            || self.claimant(py, direction).map_or("another thread".to_owned(), |name| format!("thread '{name}'")),
             |(id, label, named, since)| {
                 let label = label.bind(py).to_string_lossy();
                 let name = if named { label.into_owned() } else { format!("{label}-{id}") };
-                let passed = sys::now().saturating_sub(since) as f64 / 1e9;
+                let passed = clock::now().saturating_sub(since) as f64 / 1e9;
                 format!("thread '{name}' has waited there for {passed:.3} s and")
             },
         );
-        let what =
-            format!("{}: {who} {doing} this socket; one thread may read while another writes", self.describe(py));
+        let what = format!(
+            "{}: {who} {doing} this socket; one thread may read while another writes: let one thread do it, or hold a \
+             sock.Lock meanwhile",
+            self.describe(py)
+        );
         error::named(py, "busy", &what, Moved::default())
+    }
+
+    /// The name of the thread that uses a direction, if it is one of the poller's that runs here.
+    fn claimant(&self, py: Python<'_>, direction: Direction) -> Option<String> {
+        let id = self.source().direction(direction).claimant() as u64;
+        let hub = running(py)?.get().hub().clone();
+        listed(py, &hub).iter().find(|task| task.get().id() == id).map(|task| task.get().full_name(py))
     }
 
     /// One system call, and what it means.
@@ -672,6 +721,11 @@ impl Op {
         seen: Snapshot,
         direction: Direction,
     ) -> Outcome<Attempt> {
+        if chaos::is_on()
+            && let Some(result) = self.attempt_part(py, source, lease, seen)
+        {
+            return result;
+        }
         let result = match &mut self.what {
             What::Recv | What::RecvExactly => {
                 let room = self.want - self.moved;
@@ -716,6 +770,41 @@ impl Op {
         result.or_else(|failed| self.failed(py, &failed))
     }
 
+    /// In chaos: the call moves a part of what it might. `None`: it goes on as always.
+    #[cold]
+    #[inline(never)]
+    fn attempt_part(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        lease: &Lease<'_>,
+        seen: Snapshot,
+    ) -> Option<Outcome<Attempt>> {
+        if !matches!(self.what, What::Recv | What::RecvExactly | What::Send) {
+            return None;
+        }
+        let sends = matches!(self.what, What::Send);
+        let all = self.want - self.moved;
+        let part = part(py, all);
+        // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the read or the write.
+        let moved = unsafe {
+            let data = self.data().add(self.moved);
+            if sends { lease.send(data, part) } else { lease.recv(data, part) }
+        };
+        Some(match moved {
+            // The OS may take, or have, more: nothing is drained.
+            Ok(n) if n == part && matches!(self.what, What::Recv) => self.received(py, source, seen, n, n),
+            Ok(n) if n == part && n < all => {
+                (if sends { &source.sent } else { &source.received }).add(n);
+                self.moved += n;
+                Ok(Attempt::Again)
+            }
+            Ok(n) if sends => Ok(self.sent(py, source, seen, n, all)),
+            Ok(n) => self.received(py, source, seen, n, all),
+            Err(failed) => self.failed(py, &failed),
+        })
+    }
+
     /// `n` bytes of the `left` ones went.
     fn sent(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, left: usize) -> Attempt {
         source.sent.add(n);
@@ -737,7 +826,8 @@ impl Op {
             io::ErrorKind::BrokenPipe
                 if self.source().peer.get().is_none() && self.source().family() != Family::Unix =>
             {
-                fail(error::named(py, "not_connected", &self.describe(py), self.moved()))
+                let what = format!("{}: it was never connected: connect() comes first", self.describe(py));
+                fail(error::named(py, "not_connected", &what, self.moved()))
             }
             _ => fail(error::os(py, failed, &self.describe(py), self.moved())),
         }
@@ -758,8 +848,12 @@ impl Op {
             return Ok(Attempt::Done(number(py, self.moved)));
         }
         if n == 0 {
-            let what =
-                format!("{}: the peer ended the stream after {} of {} bytes", self.describe(py), self.moved, self.want);
+            let what = format!(
+                "{}: the peer ended the stream after {} of {} bytes; recv() takes what there is",
+                self.describe(py),
+                self.moved,
+                self.want
+            );
             return fail(error::named(py, "closed", &what, self.moved()));
         }
         drained(source, seen);
@@ -768,7 +862,7 @@ impl Op {
 
     #[inline(never)] // out of the way of the shorter operations
     fn recv_bytes(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>, seen: Snapshot) -> Outcome<Attempt> {
-        let room = self.want.min(LARGEST);
+        let room = part(py, self.want.min(LARGEST));
         let got = with_scratch(room, |data| {
             // SAFETY: the scratch has `room` bytes, which are read only as far as they were written.
             unsafe { lease.recv(data, room).map(|n| (n, PyBytes::new(py, std::slice::from_raw_parts(data, n)))) }
@@ -792,7 +886,7 @@ impl Op {
             return Ok(Attempt::WouldBlock);
         };
         // One byte beyond the limit tells "exactly the limit, then the end" from "more than the limit".
-        let room = (most - data.len()).saturating_add(1).min(data.len().clamp(SCRATCH, LARGEST));
+        let room = part(py, (most - data.len()).saturating_add(1).min(data.len().clamp(SCRATCH, LARGEST)));
         data.reserve(room);
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
@@ -800,7 +894,10 @@ impl Op {
         match got {
             Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
             Ok(_) if data.len() > most => {
-                let what = format!("{}: more than {most} bytes came before the end", self.describe(py));
+                let what = format!(
+                    "{}: more than {most} bytes, its maxlen, came before the end; they are in the error's data",
+                    self.describe(py)
+                );
                 fail(error::named(py, "message_too_long", &what, self.moved()))
             }
             Ok(n) => {
@@ -816,16 +913,16 @@ impl Op {
 
     #[inline(never)] // out of the way of the shorter operations
     fn send_file(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>) -> Outcome<Attempt> {
-        let What::SendFile(part) = &self.what else {
+        let What::SendFile(file) = &self.what else {
             return Ok(Attempt::WouldBlock);
         };
         let left = self.want - self.moved;
         if left == 0 {
             return Ok(Attempt::Done(number(py, self.moved)));
         }
-        let moved = self.moved;
+        let (moved, left) = (self.moved, part(py, left));
         // Not under the interpreter: it may wait for the disk.
-        match py.detach(|| file_part(lease, part, moved, left)) {
+        match py.detach(|| file_part(lease, file, moved, left)) {
             Ok(0) => Ok(Attempt::Done(number(py, self.moved))),
             Ok(n) => {
                 source.sent.add(n);
@@ -866,6 +963,11 @@ impl Drop for Op {
         // SAFETY: the operation's own reference, or null. Operations are made and dropped by calls from Python.
         unsafe { ffi::Py_XDECREF(self.object) };
     }
+}
+
+/// How many of so many bytes a system call is to move: all, unless in chaos.
+fn part(py: Python<'_>, len: usize) -> usize {
+    if chaos::is_on() { chaos::part(running(py).map_or(chaos::NOBODY, |task| task.get().id()), len) } else { len }
 }
 
 /// Lends memory for one system call, whose result is copied at once: the call runs no Python code.
@@ -1179,7 +1281,7 @@ pub fn sleep<'py>(py: Python<'py>, s: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
     }
     let mut op = Making::new(py, What::Sleep)?;
     // `as` saturates: whatever is too long is for ever.
-    op.expires = if seconds > 0.0 { sys::now().saturating_add((seconds * 1e9).ceil() as u64) } else { 0 };
+    op.expires = if seconds > 0.0 { clock::now().saturating_add((seconds * 1e9).ceil() as u64) } else { 0 };
     Ok(op.made())
 }
 

@@ -1,21 +1,42 @@
 //! `sock.Poller`'s Rust half and the iterator that drives its threads.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::Hub;
 use super::error::{self, Moved};
-use super::thread::{Looping, Task, end_turn, listed, orphan_all, set_hub, set_running, step, unset_hub};
+use super::thread::{Looping, Task, end_turn, listed, made, orphan_all, set_hub, set_running, step, unset_hub};
+use crate::chaos;
 use crate::sys;
 use crate::wait::NEVER;
 
 /// Monotonic seconds, the clock of every deadline. Not affected by changes of the wall clock.
 #[pyfunction]
 pub fn clock() -> f64 {
-    sys::now() as f64 / 1e9
+    crate::clock::now() as f64 / 1e9
+}
+
+/// What `clock()` says from now on, in nanoseconds; None: the OS's.
+#[pyfunction]
+pub fn set_clock(time: Option<u64>) {
+    crate::clock::set(time);
+}
+
+/// Makes trouble from now on, by a seed. False: it does already.
+#[pyfunction]
+pub fn begin_chaos(seed: u64) -> bool {
+    chaos::begin(seed, made())
+}
+
+#[pyfunction]
+pub fn end_chaos() {
+    chaos::end();
 }
 
 /// `expires` of a wait, as the hub counts time. None and infinity: never. The past: as soon as possible.
@@ -111,6 +132,21 @@ impl Poller {
         listed(py, &self.hub)
     }
 
+    /// On its clock, when the next deadline may pass.
+    fn _next_due(&self) -> u64 {
+        self.hub.next_due()
+    }
+
+    /// Whether a thread waits for a socket.
+    fn _waits_for_sockets(&self) -> bool {
+        self.hub.waits_for_sockets()
+    }
+
+    /// The clock was set: every OS thread that polls looks around.
+    fn _clock_was_set(&self) {
+        self.hub.clock_was_set();
+    }
+
     fn _set_forked(&self) {
         self.hub.set_forked();
     }
@@ -126,14 +162,15 @@ pub struct Turns {
     once: bool,
     stops: u64,
     stopped: AtomicBool,
-    handed: AtomicBool,
+    /// Turns given so far. Others only look at it.
+    given: AtomicU64,
     timed_out: AtomicBool,
 }
 
 impl Turns {
     /// Whether it is over, before the next turn.
     fn is_over(&self) -> bool {
-        if self.once && self.handed.load(Ordering::Relaxed) {
+        if self.once && self.given() > 0 {
             return true;
         }
         if self.stopped.load(Ordering::Acquire) || self.hub.stops() != self.stops || self.hub.is_forked() {
@@ -141,7 +178,7 @@ impl Turns {
             return true;
         }
         // Also where there is always something to do; but never before what is ready has had its chance.
-        self.until != NEVER && self.handed.load(Ordering::Relaxed) && self.is_late(self.hub.now())
+        self.until != NEVER && self.given() > 0 && self.is_late(self.hub.now())
     }
 
     fn is_late(&self, now: u64) -> bool {
@@ -162,20 +199,62 @@ impl Turns {
                 let task = task.into_bound(py);
                 task.get().wait().enter();
                 set_running(Some(&task));
-                self.handed.store(true, Ordering::Relaxed);
+                self.given.store(self.given.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
                 let ended = step(&task);
                 set_running(None);
                 if !ended? {
                     end_turn(&task);
                 }
+                if chaos::is_on() {
+                    self.stand_back(py);
+                }
                 continue;
             }
-            if self.hub.live() == 0 || self.until != NEVER && self.is_late(sys::now()) {
+            if self.hub.live() == 0 || self.until != NEVER && self.is_late(crate::clock::now()) {
                 return Ok(());
             }
-            py.detach(|| self.hub.wait(self.until, interrupts))
-                .map_err(|error| error::os(py, &error, "poll", Moved::default()))?;
+            if crate::clock::is_set() {
+                self.wait_by_set_clock(py, interrupts)?;
+            } else {
+                self.wait(py, |hub| hub.wait(self.until, interrupts))?;
+            }
             py.check_signals()?;
+        }
+    }
+
+    #[inline]
+    fn wait(&self, py: Python<'_>, wait: impl FnOnce(&Hub) -> io::Result<()> + Send) -> PyResult<()> {
+        py.detach(|| wait(&self.hub)).map_err(|error| error::os(py, &error, "poll", Moved::default()))
+    }
+
+    /// What is there already comes first. Then `sock.testing` moves the clock, or says how long it leaves it to the
+    /// world to do something.
+    #[cold]
+    #[inline(never)]
+    fn wait_by_set_clock(&self, py: Python<'_>, interrupts: u64) -> PyResult<()> {
+        static IDLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        self.wait(py, |hub| hub.pause(Duration::ZERO, interrupts))?;
+        if self.hub.has_work(interrupts) {
+            return Ok(());
+        }
+        let seconds: f64 = error::attribute(py, &IDLE, "sock.testing", "_idle")?.call0()?.extract()?;
+        self.wait(py, |hub| hub.pause(Duration::from_secs_f64(seconds), interrupts))
+    }
+
+    /// In chaos: sometimes another OS thread takes the next one, if it does so soon.
+    #[cold]
+    #[inline(never)]
+    fn stand_back(&self, py: Python<'_>) {
+        let ready = self.hub.ready();
+        if ready > 0 && self.hub.loops.load(Ordering::Relaxed) > 1 && chaos::strikes(chaos::NOBODY, 4) {
+            py.detach(|| {
+                for _ in 0..20 {
+                    std::thread::sleep(Duration::from_micros(50));
+                    if self.hub.ready() < ready {
+                        return;
+                    }
+                }
+            });
         }
     }
 }
@@ -191,7 +270,7 @@ impl Turns {
             once,
             stops: hub.stops(),
             stopped: AtomicBool::new(false),
-            handed: AtomicBool::new(false),
+            given: AtomicU64::new(0),
             timed_out: AtomicBool::new(false),
             hub,
         })
@@ -200,7 +279,9 @@ impl Turns {
     /// An error is what ends the program, or the poll's own.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let looping = Looping::new(py);
+        self.hub.loops.fetch_add(1, Ordering::Relaxed);
         let result = self.turns(py);
+        self.hub.loops.fetch_sub(1, Ordering::Relaxed);
         drop(looping);
         if !self.hub.is_forked() {
             self.hub.quit();
@@ -217,7 +298,19 @@ impl Turns {
     /// Whether a thread had its turn.
     #[getter]
     fn handed(&self) -> bool {
-        self.handed.load(Ordering::Acquire)
+        self.given() > 0
+    }
+
+    /// How many turns it has given to threads.
+    #[getter]
+    fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    /// On the poller's clock: when it ends.
+    #[getter]
+    fn until(&self) -> u64 {
+        self.until
     }
 
     #[getter]

@@ -2,12 +2,13 @@
 
 use std::ffi::CString;
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyResourceWarning, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyType};
 use socket2::{Protocol, Type};
 
 use super::address::SockAddr;
@@ -19,10 +20,48 @@ use crate::address::{Address, Family};
 use crate::socket::{Direction, Lease};
 use crate::sys::{self, Descriptor};
 
-/// Who closed a socket, and where.
+/// Who closed a socket, and where. Before that: nobody, and where it was made, if that is kept.
 enum Closer {
+    Nobody(Py<PyString>),
     Reason(&'static str),
-    Place { thread: Option<(Py<PyString>, bool, u64)>, code: Option<Py<PyAny>>, line: i32 },
+    Place { who: Who, code: Option<Py<PyAny>>, line: i32 },
+}
+
+/// A thread by its label, which is the whole name or is followed by its number; outside of any, the OS thread's name.
+enum Who {
+    Thread(Py<PyString>, bool, u64),
+    OsThread(Option<Py<PyString>>),
+}
+
+impl Who {
+    fn here(py: Python<'_>) -> Self {
+        running(py).map_or_else(
+            || Who::OsThread(os_thread(py).ok()),
+            |task| Who::Thread(task.get().label(py), task.get().is_named(), task.get().id()),
+        )
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Who::Thread(label, named, id) => Who::Thread(label.clone_ref(py), *named, *id),
+            Who::OsThread(name) => Who::OsThread(name.as_ref().map(|name| name.clone_ref(py))),
+        }
+    }
+
+    fn name(&self, py: Python<'_>) -> String {
+        match self {
+            Who::Thread(label, true, _) => format!("thread '{}'", label.bind(py).to_string_lossy()),
+            Who::Thread(label, false, id) => format!("thread '{}-{id}'", label.bind(py).to_string_lossy()),
+            Who::OsThread(Some(name)) => format!("OS thread '{}'", name.bind(py).to_string_lossy()),
+            Who::OsThread(None) => "an OS thread".to_owned(),
+        }
+    }
+}
+
+/// The name of the OS thread that runs.
+fn os_thread(py: Python<'_>) -> PyResult<Py<PyString>> {
+    let current = py.import("threading")?.call_method0("current_thread")?;
+    Ok(current.getattr("name")?.cast_into::<PyString>()?.unbind())
 }
 
 /// A fresh OS socket on its way into an object of Python's.
@@ -152,6 +191,12 @@ pub fn adopt(py: Python<'_>, fd: i64) -> PyResult<NewSocket> {
     }
 }
 
+/// Why most sockets are closed that nobody closes.
+pub const EXPIRED: &str = "its deadline passed";
+
+/// Why the others are.
+const LEFT: &str = "nobody referred to it any more";
+
 /// The base of all sockets.
 #[pyclass(frozen, subclass, weakref, module = "sock._sock")]
 pub struct Socket {
@@ -199,26 +244,21 @@ impl Socket {
     }
 
     pub fn closed_error(&self, py: Python<'_>, what: &str, moved: Moved<'_>) -> PyErr {
-        let (name, place, line) = {
+        let (who, place, line) = {
             let closer = self.closer.lock();
             match closer.as_deref() {
-                None => (None, None, 0),
+                None | Some(Closer::Nobody(_)) => (None, None, 0),
                 Some(Closer::Reason(reason)) => {
                     let what = format!("{what}: the socket was closed here: {reason}");
                     drop(closer);
                     return error::named(py, "closed", &what, moved);
                 }
-                Some(Closer::Place { thread, code, line }) => (
-                    thread.as_ref().map(|(label, named, id)| (label.clone_ref(py), *named, *id)),
-                    code.as_ref().map(|code| code.clone_ref(py)),
-                    *line,
-                ),
+                Some(Closer::Place { who, code, line }) => {
+                    (Some(who.clone_ref(py)), code.as_ref().map(|code| code.clone_ref(py)), *line)
+                }
             }
         };
-        let who = name.map(|(label, named, id)| {
-            let label = label.bind(py).to_string_lossy();
-            if named { format!(" by thread '{label}'") } else { format!(" by thread '{label}-{id}'") }
-        });
+        let who = who.map(|who| format!(" by {}", who.name(py)));
         let place = place.and_then(|code| {
             let code = code.bind(py);
             let file: String = code.getattr("co_filename").ok()?.extract().ok()?;
@@ -232,16 +272,40 @@ impl Socket {
 
     fn note_closer(&self, closer: Closer) {
         let mut slot = self.closer.lock();
-        if slot.is_none() {
-            *slot = Some(Box::new(closer));
+        if matches!(slot.as_deref(), None | Some(Closer::Nobody(_))) {
+            let before = slot.replace(Box::new(closer));
+            drop(slot);
+            drop(before);
+        }
+    }
+
+    fn made(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        match self.closer.lock().as_deref() {
+            Some(Closer::Nobody(made)) => Some(made.clone_ref(py)),
+            _ => None,
         }
     }
 
     pub fn close_because(&self, _py: Python<'_>, reason: &'static str) {
+        self.close_noting(|| Closer::Reason(reason));
+    }
+
+    fn close_noting(&self, closer: impl FnOnce() -> Closer) {
         if !self.source.is_closed() {
-            self.note_closer(Closer::Reason(reason));
+            self.note_closer(closer());
+            self.note_address();
             let mut stale = Vec::new();
             self.source.close(&mut stale);
+        }
+    }
+
+    /// For the messages of whoever uses it when it is closed.
+    fn note_address(&self) {
+        if self.source.peer.get().is_none()
+            && self.source.local.get().is_none()
+            && let Some(address) = self.local()
+        {
+            let _ = self.source.local.set(address);
         }
     }
 
@@ -260,12 +324,14 @@ impl Socket {
     }
 }
 
-/// Where the Python code is that called us.
-fn place(py: Python<'_>) -> Closer {
-    let thread = running(py).map(|task| (task.get().label(py), task.get().is_named(), task.get().id()));
-    // SAFETY: a borrowed reference to the current frame, or null; its code is a new reference.
+/// Where the Python code is that called us, or its caller.
+fn place(py: Python<'_>, of_caller: bool) -> Closer {
+    // SAFETY: a borrowed reference to the current frame, or null; what comes of it are new ones.
     let (code, line) = unsafe {
         let frame = ffi::PyEval_GetFrame();
+        let caller = if of_caller && !frame.is_null() { ffi::PyFrame_GetBack(frame) } else { ptr::null_mut() };
+        let _kept = Bound::from_owned_ptr_or_opt(py, caller.cast());
+        let frame = if caller.is_null() { frame } else { caller };
         if frame.is_null() {
             (None, 0)
         } else {
@@ -273,7 +339,7 @@ fn place(py: Python<'_>) -> Closer {
             (code.map(Bound::unbind), ffi::PyFrame_GetLineNumber(frame))
         }
     };
-    Closer::Place { thread, code, line }
+    Closer::Place { who: Who::here(py), code, line }
 }
 
 #[pymethods]
@@ -357,11 +423,32 @@ impl Socket {
     /// Closes the socket. A TCP connection with unread data, or with `so_linger` 0, is reset; any other ends with a FIN
     /// after the data that was sent. Threads that wait on it get `Closed`. Closing twice is fine.
     fn close(&self, py: Python<'_>) {
-        if !self.source.is_closed() {
-            self.note_closer(place(py));
-            let mut stale = Vec::new();
-            self.source.close(&mut stale);
-        }
+        self.close_noting(|| place(py, false));
+    }
+
+    /// Where it was made, for the warning about one that nobody closes.
+    #[getter]
+    fn _made(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        self.made(py)
+    }
+
+    fn _note_made(&self, place: Py<PyString>) {
+        self.note_closer(Closer::Nobody(place));
+    }
+
+    /// Nobody is to be warned about it any more.
+    fn _note_told(&self) {
+        self.note_closer(Closer::Reason(LEFT));
+    }
+
+    /// The same for `__exit__`, whose caller closes it.
+    fn _leave(&self, py: Python<'_>) {
+        self.close_noting(|| place(py, true));
+    }
+
+    /// The same where a deadline of it has passed.
+    fn _expire(&self, py: Python<'_>) {
+        self.close_because(py, EXPIRED);
     }
 
     /// Gives the OS's descriptor away, open, and leaves this socket closed. Threads that wait on it get `Closed`.
@@ -371,6 +458,7 @@ impl Socket {
             return Err(gone());
         }
         self.note_closer(Closer::Reason("detach() gave its descriptor away"));
+        self.note_address();
         let mut stale = Vec::new();
         self.source.detach(&mut stale).map(sys::number).ok_or_else(gone)
     }
@@ -473,26 +561,57 @@ fn option_name<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     Err(PyTypeError::new_err(message))
 }
 
+/// Nobody refers to the socket any more: an open one is closed, with a warning.
+unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    // SAFETY: the interpreter finalizes a live Socket, attached.
+    let (py, socket) = unsafe {
+        let py = Python::assume_attached();
+        (py, Bound::from_borrowed_ptr(py, object).cast_into_unchecked::<Socket>())
+    };
+    let this = socket.get();
+    if this.source.is_closed() {
+        return;
+    }
+    let outer = PyErr::take(py);
+    if let Err(error) = unclosed(&socket) {
+        error.write_unraisable(py, Some(&socket));
+    }
+    this.close_because(py, LEFT);
+    if let Some(outer) = outer {
+        outer.restore(py);
+    }
+}
+
+fn unclosed(socket: &Bound<'_, Socket>) -> PyResult<()> {
+    let py = socket.py();
+    if matches!(socket.get().closer.lock().as_deref(), Some(Closer::Reason(_))) {
+        return Ok(());
+    }
+    let made = socket.get().made(py).map_or_else(String::new, |made| format!(", made in {}", made.bind(py)));
+    let message = CString::new(format!("{}{made}", socket.get().describe("unclosed")))?;
+    // SAFETY: a live object, whose allocation `tracemalloc` may know, and strings that end with NUL.
+    if unsafe { ffi::PyErr_ResourceWarning(socket.as_ptr(), 1, c"%s".as_ptr(), message.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(())
+}
+
+/// Gives a class derived from `Socket` an end that comes while the object is still whole. It is not inherited.
+#[pyfunction]
+pub fn finalizes(class_: &Bound<'_, PyType>) -> PyResult<()> {
+    let class = class_;
+    if !class.is_subclass_of::<Socket>()? {
+        return Err(PyTypeError::new_err("not a class of sockets"));
+    }
+    // SAFETY: a live class of sockets, of which there is no object yet, since it is just being made.
+    unsafe { (*class.as_type_ptr()).tp_finalize = Some(finalize) };
+    Ok(())
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.source.is_closed() {
-            return;
-        }
-        Python::attach(|py| {
-            let message = self.describe("unclosed");
-            let pending = PyErr::take(py);
-            if let Ok(message) = CString::new(message) {
-                let category = py.get_type::<PyResourceWarning>();
-                if let Err(error) = PyErr::warn(py, &category, &message, 1) {
-                    error.write_unraisable(py, None);
-                }
-            }
-            if let Some(error) = pending {
-                error.restore(py);
-            }
-            let mut stale = Vec::new();
-            self.source.close(&mut stale);
-        });
+        let mut stale = Vec::new();
+        self.source.close(&mut stale);
     }
 }
 

@@ -831,13 +831,12 @@ static NAME: OnceLock<ffi::getter> = OnceLock::new();
 /// The coroutine's own name, got without looking for the attribute, which took a tenth of what a short thread takes.
 fn label_of(coro: &Bound<'_, PyAny>) -> Py<PyString> {
     let py = coro.py();
-    let name = match NAME.get() {
-        // SAFETY: a live object.
-        Some(getter) if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 => {
-            // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
-            unsafe { Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut())) }
-        }
-        _ => coro.getattr(intern!(py, "__name__")),
+    // SAFETY: a live object.
+    let is_coroutine = unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0;
+    let name = match NAME.get().filter(|_| is_coroutine) {
+        // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
+        Some(getter) => unsafe { Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut())) },
+        None => coro.getattr(intern!(py, "__name__")),
     };
     match name.map(Bound::cast_into::<PyString>) {
         Ok(Ok(name)) => name.unbind(),
@@ -1070,6 +1069,12 @@ impl Task {
         self.is_done()
     }
 
+    /// Whether it waits, and nothing has ended that yet.
+    #[getter]
+    fn _waits(&self) -> bool {
+        self.wait.is_waiting()
+    }
+
     /// Calls ``look(thread)`` while the thread waits, and does not let it run meanwhile; None if it does not wait.
     fn _while_it_waits<'py>(slf: &Bound<'py, Self>, look: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let this = slf.get();
@@ -1209,4 +1214,9 @@ pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
     }
     let roster = hub.roster.lock();
     roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
+}
+
+/// How many threads were ever made.
+pub fn made() -> u64 {
+    IDS.load(Ordering::Relaxed)
 }

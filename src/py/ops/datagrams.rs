@@ -265,7 +265,10 @@ impl Op {
         }
         if got.truncated {
             let data = bytes.as_ref().map_or(&[][..], |bytes| bytes.as_bytes());
-            let what = format!("{}: the datagram is longer than the {room} bytes for it", self.describe(py));
+            let what = format!(
+                "{}: the datagram is longer than the {room} bytes for it: its rest is lost; 65535 bytes hold any",
+                self.describe(py)
+            );
             let moved = Moved { received: got.len, data, ..Moved::default() };
             return fail(error::named(py, "message_too_long", &what, moved));
         }
@@ -348,7 +351,11 @@ impl Op {
         let all = PyList::new(py, pairs)?;
         source.received.add(received);
         if truncated > 0 {
-            let what = format!("{}: {truncated} datagrams are longer than the buffers for them", self.describe(py));
+            let what = format!(
+                "{}: {truncated} datagrams are longer than the buffers for them: their rest is lost; what came is in \
+                 the error's datagrams",
+                self.describe(py)
+            );
             let error = error::named(py, "message_too_long", &what, Moved { received, ..Moved::default() });
             error.value(py).setattr("datagrams", all)?;
             return fail(error);
