@@ -1184,6 +1184,45 @@ def test_out_of_band_data_inline_does_not_stop_the_stream(peer):
     assert run(main()) == b'before!after'
 
 
+def all_that_comes(conn, other, send, wanted):
+    """What a reader that already waits gets of what is sent in several parts, with no further event after them."""
+
+    async def main():
+        reader = sock.newthread(collect)
+        # It waits: what comes now is told of once.
+        send(other)
+        return await reader
+
+    async def collect():
+        got = b''
+        while len(got) < wanted:
+            got += await conn.recv(100, expires=now() + 5)
+        return got
+
+    return run(main())
+
+
+def test_urgent_data_does_not_hide_what_comes_behind_it(peer):
+    def send(other):
+        other.sendall(b'before')
+        other.send(b'!', socket.MSG_OOB)
+        other.sendall(b'after')
+
+    assert all_that_comes(*peer, send, 11) == b'beforeafter'
+
+
+@pytest.mark.skipif(not hasattr(socket, 'send_fds'), reason='this OS sends no descriptors')
+def test_descriptors_that_come_along_do_not_hide_what_comes_behind_them():
+    here, there = socket.socketpair()
+
+    def send(other):
+        socket.send_fds(other, [b'before'], [0])
+        other.sendall(b'after')
+
+    with there, sock.fromsocket(here) as conn:
+        assert all_that_comes(conn, there, send, 11) == b'beforeafter'
+
+
 def test_many_connections_at_once_each_get_their_own_bytes():
     async def serve(conn):
         with conn:

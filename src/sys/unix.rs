@@ -19,8 +19,9 @@ use crate::address::Address;
 
 pub type RawDescriptor = RawFd;
 
-/// On epoll and kqueue what comes after a short read makes a new event.
-pub const SHORT_MEANS_DRAINED: bool = true;
+/// On epoll what comes after a short read makes a new event, and urgent data, where a read stops half-way, is told of.
+/// kqueue makes new events too, but a read stops there as well and nothing tells.
+pub const SHORT_MEANS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The BSDs leave a socket unusable after a failed connect.
 pub const RECONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -597,7 +598,10 @@ impl Descriptor {
     }
 
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.raw()), token, Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let interest = interest | Interest::PRIORITY;
+        registry.register(&mut SourceFd(&self.raw()), token, interest)
     }
 
     pub fn deregister(&self, registry: &Registry) -> io::Result<()> {
