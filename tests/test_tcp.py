@@ -1223,6 +1223,25 @@ def test_descriptors_that_come_along_do_not_hide_what_comes_behind_them():
         assert all_that_comes(conn, there, send, 11) == b'beforeafter'
 
 
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
+def test_shutdown_ends_a_send_that_waits_for_room():
+    here, there = socket.socketpair()
+    with there, sock.fromsocket(here) as conn:
+
+        async def main():
+            sending = sock.newthread(send)
+            conn.shutdown('w')
+            with pytest.raises(sock.BrokenPipe) as caught:
+                await sending
+            return caught.value.sent
+
+        async def send():
+            await conn.send(bytes(10_000_000), expires=now() + 5)
+
+        sent = run(main())
+        assert 0 < sent == len(there.recv(10_000_000, socket.MSG_WAITALL))
+
+
 def test_many_connections_at_once_each_get_their_own_bytes():
     async def serve(conn):
         with conn:

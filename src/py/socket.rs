@@ -245,6 +245,14 @@ impl Socket {
         }
     }
 
+    /// Who waits in a direction tries again.
+    fn look_again(&self, direction: Direction) {
+        if let Some(waiter) = self.source.direction(direction).event(false) {
+            let mut stale = Vec::new();
+            super::Hub::wake(waiter.thread, waiter.epoch, &mut stale);
+        }
+    }
+
     fn lease(&self, py: Python<'_>, verb: &str) -> PyResult<Lease<'_, Handle>> {
         self.source.lease().ok_or_else(|| self.closed_error(py, &self.describe(verb), Moved::default()))
     }
@@ -320,10 +328,7 @@ impl Socket {
     }
 
     fn _nudge(&self) {
-        if let Some(waiter) = self.source.write.event(false) {
-            let mut stale = Vec::new();
-            super::Hub::wake(waiter.thread, waiter.epoch, &mut stale);
-        }
+        self.look_again(Direction::Write);
     }
 
     #[getter]
@@ -574,8 +579,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Ends one direction, 'r' or 'w', or both, 'rw', without waiting. 'w' sends a FIN after the data that was sent.
-    /// shutdown(2).
+    /// Ends one direction, 'r' or 'w', or both, 'rw', without waiting. 'w' sends a FIN after the data that was sent, and
+    /// who still sends gets `BrokenPipe`. shutdown(2).
     #[pyo3(signature = (how="rw"))]
     fn shutdown(slf: &Bound<'_, Self>, how: &str) -> PyResult<()> {
         let how = match how {
@@ -586,7 +591,13 @@ impl Stream {
                 return Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'")));
             }
         };
-        slf.as_super().get().call(slf.py(), "shutdown", |socket| socket.shutdown(how))
+        let this = slf.as_super().get();
+        this.call(slf.py(), "shutdown", |socket| socket.shutdown(how))?;
+        // The poll says nothing of a unix socket whose buffer is full.
+        if how != std::net::Shutdown::Read {
+            this.look_again(Direction::Write);
+        }
+        Ok(())
     }
 }
 
