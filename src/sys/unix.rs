@@ -610,11 +610,20 @@ impl Descriptor {
 
     /// Puts another socket behind the same number. Registrations of the old one are gone.
     pub fn replace(&self, other: &Socket) -> io::Result<()> {
-        // SAFETY: both numbers are open sockets; dup2 swaps atomically.
-        if unsafe { libc::dup2(other.as_raw_fd(), self.raw()) } < 0 {
-            return Err(io::Error::last_os_error());
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            // SAFETY: both numbers are open sockets; dup3 swaps atomically.
+            let done = unsafe { libc::dup3(other.as_raw_fd(), self.raw(), libc::O_CLOEXEC) };
+            if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         }
-        self.with(|socket| socket.set_cloexec(true))
+        #[cfg(target_vendor = "apple")]
+        {
+            // SAFETY: as above, of dup2. A program that is started in between gets the socket: macOS has no better call.
+            if unsafe { libc::dup2(other.as_raw_fd(), self.raw()) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            self.with(|socket| socket.set_cloexec(true))
+        }
     }
 
     /// Closes the socket, or leaves it to the caller. Once only.
