@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import sock
@@ -71,7 +72,8 @@ def made_by_sendfile(stack):
     here, there = socket.socketpair()
     stack.enter_context(there)
     conn = stack.enter_context(sock.fromsocket(here))
-    file = stack.enter_context(open(sys.executable, 'rb'))
+    file = stack.enter_context(tempfile.TemporaryFile())
+    file.truncate(10_000_000)
     # It waits for room, with a descriptor of its own.
     sending = sock.newthread(conn.sendfile(file))
     sock.poll(0)
