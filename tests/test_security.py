@@ -220,3 +220,19 @@ def test_descriptors_that_a_peer_sends_along_are_not_taken():
 
         run(main())
         assert open_descriptors().keys() == before
+
+
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
+def test_a_path_with_a_zero_byte_in_it_is_no_other_path(tmp_path):
+    path = f'{tmp_path}/meant'
+
+    async def main():
+        with sock.tcp('unix') as listener, sock.tcp('unix') as conn:
+            with pytest.raises(sock.InvalidArgument, match='zero byte'):
+                listener.listen(f'{path}\0 not this one')
+            assert not os.path.exists(path)
+            listener.listen(path)
+            with pytest.raises(sock.InvalidArgument, match='zero byte'):
+                await conn.connect(f'{path}\0 not this one')
+
+    run(main())
