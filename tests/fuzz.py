@@ -326,7 +326,8 @@ class Pair(RuleBasedStateMachine):
                 assert error.sent < op.want or op.want == 0
                 way.sent += error.sent
                 if isinstance(error, (sock.BrokenPipe, sock.ConnectionReset)):
-                    assert end.peer.closed or end.no_more_writes or end.peer.no_more_reads or self.may_be_reset(end), error
+                    refuses = end.peer.closed or end.peer.no_more_reads
+                    assert refuses or end.no_more_writes or self.may_be_reset(end), error
                 else:
                     self.stopped(end, op)
 
@@ -349,7 +350,7 @@ class Pair(RuleBasedStateMachine):
         refuses = peer.closed or (peer.no_more_reads and peer.no_more_writes)
         all_read = end.no_more_writes and end.writer is None and end.out.received == end.out.sent
         refused = end.no_more_reads and end.no_more_writes
-        return self.tcp and (refuses and not all_read or refused)
+        return self.tcp and ((refuses and not all_read) or refused)
 
     def must_end(self, op):
         end = op.end

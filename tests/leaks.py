@@ -1,6 +1,6 @@
-"""A day's worth of connections, one after the other and several at once: what a process holds must not grow.
+"""A day's worth of connections, several at once: what a process holds must not grow.
 
-Half of them end as they should; others are reset, cancelled, run out of time or find nobody. After the first tenth, which
+Half of them end as they should; others are reset, cancelled, closed or run out of time. After the first tenth, which
 makes what is made once, memory, descriptors, OS threads and Python objects must stay as they are.
 """
 

@@ -1,9 +1,8 @@
-"""A storm over several pollers, each polled by several OS threads: random closes, cancels, timeouts, half-closes, amid a
-crowd of connections that come, say something now and then, and go.
+"""A storm over several pollers, each polled by several OS threads: random closes, cancels, timeouts, half-closes.
 
-Every byte that arrives is compared with what was sent, and all that was sent must arrive, both ways; an echo in the crowd
-has its time. At the end no descriptor, OS thread, thread or socket may be left. `make soak` runs it for ten minutes, with
-10,000 connections.
+Amid it stands a crowd of connections that come, say something now and then, and go. Every byte that arrives is
+compared with what was sent, and all that was sent must arrive, both ways; an echo in the crowd has its time. At the
+end no descriptor, OS thread, thread or socket may be left. `make soak` runs it for ten minutes, with 10,000 connections.
 """
 
 import argparse
@@ -28,7 +27,7 @@ PATIENCE = 30
 #: Seconds between two messages of a connection in the crowd, on average, and messages of each.
 PAUSE = 10
 MESSAGES = 4
-#: A port of the client's is taken for a minute after its connection, and one address has some 28,000: on Linux all of
+#: A port of the client's is taken for a minute after its connection, and each address has some 28,000. On Linux all of
 #: 127.0.0.0/8 is this host.
 HOSTS = [f'127.0.0.{n}' for n in range(1, 101 if sys.platform == 'linux' else 2)]
 
@@ -64,7 +63,9 @@ class Storm:
         self.keys = itertools.count(1)
         #: What the serving side had of each connection: bytes received and sent.
         self.served = {}
-        self.counts = dict.fromkeys(('connections', 'crowd', 'bytes', 'half-close', 'close', 'cancel', 'timeout', 'passed'), 0)
+        self.counts = dict.fromkeys(
+            ('connections', 'crowd', 'bytes', 'half-close', 'close', 'cancel', 'timeout', 'passed'), 0
+        )
         self.counting = threading.Lock()
         self.failures = []
         self.echoes = Times()

@@ -1,4 +1,4 @@
-"""Nothing is left of what is over: no descriptor, no OS thread, no object, no memory. `make leaks` does it a million times."""
+"""Nothing is left of what is over: no descriptor, no OS thread, no object, no memory. `make leaks` is the long form."""
 
 import contextlib
 import gc

@@ -72,7 +72,7 @@ def made_by_sendfile(stack):
     here, there = socket.socketpair()
     stack.enter_context(there)
     conn = stack.enter_context(sock.fromsocket(here))
-    file = stack.enter_context(tempfile.TemporaryFile())
+    file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     file.truncate(10_000_000)
     # It waits for room, with a descriptor of its own.
     sending = sock.newthread(conn.sendfile(file))

@@ -1,6 +1,6 @@
-"""Faults that strace makes system calls return: each is an error with its name, or nothing at all, and the socket goes on.
+"""Faults that strace makes system calls return: each is an error by its name, or nothing at all.
 
-A call that fails here was not made. Linux alone, where strace may trace.
+A call that fails here was not made, and the socket goes on. Linux alone, where strace may trace.
 """
 
 import shutil
