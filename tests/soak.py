@@ -2,7 +2,7 @@
 
 Amid it stands a crowd of connections that come, say something now and then, and go. Every byte that arrives is
 compared with what was sent, and all that was sent must arrive, both ways; an echo in the crowd has its time. At the
-end no descriptor, OS thread, thread or socket may be left. `make soak` runs it for ten minutes, with 10,000 connections.
+end no descriptor, OS thread, thread or socket may be left. `make soak`: ten minutes, with 10,000 connections.
 """
 
 import argparse
