@@ -221,8 +221,8 @@ impl Socket {
         });
         let place = place.and_then(|code| {
             let code = code.bind(py);
-            let file: String = code.getattr("co_filename").ok()?.extract().ok()?;
-            let function: String = code.getattr("co_name").ok()?.extract().ok()?;
+            let file: String = code.getattr(pyo3::intern!(py, "co_filename")).ok()?.extract().ok()?;
+            let function: String = code.getattr(pyo3::intern!(py, "co_name")).ok()?.extract().ok()?;
             Some(format!(" in {function}, {file}:{line}"))
         });
         let what =
