@@ -18,7 +18,7 @@ from soak import HOSTS, descriptors
 #: At once.
 CLIENTS = 32
 #: What the process's memory may grow by, in bytes: that of the allocators, whose pages never are all in use.
-MEMORY = 3 << 20
+MEMORY = 8 << 20
 
 
 class Day:
