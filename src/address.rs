@@ -121,6 +121,10 @@ impl Address {
         match self {
             Address::V4(addr) => Ok(SockAddr::from(*addr)),
             Address::V6(addr) => Ok(SockAddr::from(*addr)),
+            // The OS would take the part before the zero byte for all of it.
+            Address::Unix(name) if name.first().is_some_and(|&first| first != 0) && name.contains(&0) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "a path has no zero byte in it"))
+            }
             Address::Unix(name) => SockAddr::unix(Path::new(crate::sys::os_str(name)?)),
         }
     }

@@ -17,5 +17,7 @@ pub mod wait;
 
 #[cfg(all(test, feature = "model"))]
 mod model;
+#[cfg(all(test, not(feature = "model")))]
+mod properties;
 #[cfg(feature = "python")]
 mod py;

@@ -383,7 +383,8 @@ impl<T: Thread> Hub<T> {
                             }
                             let failed = event.is_error();
                             if event.is_readable() || event.is_read_closed() || failed {
-                                let ended = event.is_read_closed() || failed;
+                                // A read stops at urgent data, with more behind it that no event will tell of.
+                                let ended = event.is_read_closed() || event.is_priority() || failed;
                                 Self::mark(&source.read, ended, &mut woken, &mut stale);
                             }
                             if event.is_writable() || event.is_write_closed() || failed {

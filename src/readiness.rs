@@ -11,7 +11,7 @@ use crate::poller::seize;
 use crate::sync::{AtomicU64, Exclusive, Mutex, Ordering};
 
 const READY: u64 = 1;
-/// The peer's end, or an error: no further edge may come, so a short read does not clear it.
+/// The peer's end, an error, or urgent data: no further edge may come, so a short read does not clear it.
 const ENDED: u64 = 1 << 1;
 const CLOSED: u64 = 1 << 2;
 const TICK: u64 = 1 << 8;

@@ -69,7 +69,8 @@ pub struct Source<T: Thread> {
     registered_with: AtomicUsize,
     /// Guards registering, moving and deregistering; the hub's list of sources may be locked under it.
     registration: Mutex<Option<Registration<T>>>,
-    /// Reads may stop at a mark within the data (urgent data kept inline): a short read does not mean drained.
+    /// Reads may stop within the data, at urgent data kept inline or, on a unix socket, at descriptors that came with it:
+    /// a short read does not mean drained.
     marks: AtomicBool,
     pub kind: Type,
     family: AtomicU8,
@@ -112,7 +113,7 @@ impl<T: Thread> Source<T> {
             write: Readiness::new(),
             registered_with: AtomicUsize::new(0),
             registration: Mutex::new(None),
-            marks: AtomicBool::new(false),
+            marks: AtomicBool::new(family == Family::Unix),
             kind,
             family: AtomicU8::new(family as u8),
             any_family: AtomicBool::new(false),

@@ -1,5 +1,6 @@
 """sendfile: regular files by the OS, others by reading; the stdlib's socket is the other side."""
 
+import errno
 import io
 import os
 import threading
@@ -145,3 +146,21 @@ def test_wrong_arguments_are_refused(peer, make, args, error):
             await conn.sendfile(make(), *args)
 
     run(main)
+
+
+def test_out_of_descriptors_is_too_many_open_files(peer, file, content, monkeypatch):
+    """It needs a descriptor of its own for the file."""
+    conn, _ = peer
+
+    def dup(number):
+        raise OSError(errno.EMFILE, 'no more')
+
+    async def main():
+        with monkeypatch.context() as patched:
+            patched.setattr(os, 'dup', dup)
+            with pytest.raises(sock.TooManyOpenFiles) as caught:
+                await conn.sendfile(file)
+        assert caught.value.errno == errno.EMFILE
+
+    run(main())
+    assert not conn.closed

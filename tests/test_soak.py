@@ -11,7 +11,8 @@ SOAK = Path(__file__).parent / 'soak.py'
 
 @pytest.mark.parametrize(('pollers', 'os_threads'), [(1, 8), (2, 4), (4, 1)])
 def test_storm_leaves_nothing_behind_and_loses_no_byte(pollers, os_threads):
-    command = [sys.executable, SOAK, '--seconds', '4', '--pollers', str(pollers), '--os-threads', str(os_threads)]
+    command = [sys.executable, SOAK, '--seconds', '4', '--crowd', '300']
+    command += ['--pollers', str(pollers), '--os-threads', str(os_threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'nothing left' in done.stdout

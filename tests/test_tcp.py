@@ -698,6 +698,64 @@ def test_fromfd_of_a_kind_of_socket_that_has_no_class_leaves_it_open():
 # Reuse, ends of everything
 
 
+def all_that_comes(conn, other, send, wanted):
+    """What a reader that already waits gets of what is sent in several parts, with no further event after them."""
+
+    async def main():
+        reader = sock.newthread(collect)
+        # It waits: what comes now is told of once.
+        send(other)
+        return await reader
+
+    async def collect():
+        got = b''
+        while len(got) < wanted:
+            got += await conn.recv(100, expires=now() + 5)
+        return got
+
+    return run(main())
+
+
+def test_urgent_data_does_not_hide_what_comes_behind_it(peer):
+    def send(other):
+        other.sendall(b'before')
+        other.send(b'!', socket.MSG_OOB)
+        other.sendall(b'after')
+
+    assert all_that_comes(*peer, send, 11) == b'beforeafter'
+
+
+@pytest.mark.skipif(not hasattr(socket, 'send_fds'), reason='this OS sends no descriptors')
+def test_descriptors_that_come_along_do_not_hide_what_comes_behind_them():
+    here, there = socket.socketpair()
+
+    def send(other):
+        socket.send_fds(other, [b'before'], [0])
+        other.sendall(b'after')
+
+    with there, sock.fromsocket(here) as conn:
+        assert all_that_comes(conn, there, send, 11) == b'beforeafter'
+
+
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
+def test_shutdown_ends_a_send_that_waits_for_room():
+    here, there = socket.socketpair()
+    with there, sock.fromsocket(here) as conn:
+
+        async def main():
+            sending = sock.newthread(send)
+            conn.shutdown('w')
+            with pytest.raises(sock.BrokenPipe) as caught:
+                await sending
+            return caught.value.sent
+
+        async def send():
+            await conn.send(bytes(10_000_000), expires=now() + 5)
+
+        sent = run(main())
+        assert 0 < sent == len(there.recv(10_000_000, socket.MSG_WAITALL))
+
+
 def test_many_connections_at_once_each_get_their_own_bytes():
     async def serve(conn):
         with conn:

@@ -269,7 +269,11 @@ class TCP(Socket, _sock.Stream):
         with contextlib.ExitStack() as stack:
             if (number := _regular(file)) is not None:
                 # Ours, so that nobody closes it meanwhile.
-                stack.callback(os.close, own := os.dup(number))
+                try:
+                    own = os.dup(number)
+                except OSError as failed:
+                    raise _errors.from_os(failed.errno or 0, f'duplicate descriptor {number} for sendfile') from None
+                stack.callback(os.close, own)
                 try:
                     return await self._sendfile(own, offset, count, expires)
                 except (_errors.NotSupported, _errors.InvalidArgument) as error:

@@ -261,8 +261,8 @@ impl Socket {
         let who = who.map(|who| format!(" by {}", who.name(py)));
         let place = place.and_then(|code| {
             let code = code.bind(py);
-            let file: String = code.getattr("co_filename").ok()?.extract().ok()?;
-            let function: String = code.getattr("co_name").ok()?.extract().ok()?;
+            let file: String = code.getattr(pyo3::intern!(py, "co_filename")).ok()?.extract().ok()?;
+            let function: String = code.getattr(pyo3::intern!(py, "co_name")).ok()?.extract().ok()?;
             Some(format!(" in {function}, {file}:{line}"))
         });
         let what =
@@ -306,6 +306,14 @@ impl Socket {
             && let Some(address) = self.local()
         {
             let _ = self.source.local.set(address);
+        }
+    }
+
+    /// Who waits in a direction tries again.
+    fn look_again(&self, direction: Direction) {
+        if let Some(waiter) = self.source.direction(direction).event(false) {
+            let mut stale = Vec::new();
+            super::Hub::wake(waiter.thread, waiter.epoch, &mut stale);
         }
     }
 
@@ -386,10 +394,7 @@ impl Socket {
     }
 
     fn _nudge(&self) {
-        if let Some(waiter) = self.source.write.event(false) {
-            let mut stale = Vec::new();
-            super::Hub::wake(waiter.thread, waiter.epoch, &mut stale);
-        }
+        self.look_again(Direction::Write);
     }
 
     #[getter]
@@ -702,8 +707,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Ends one direction, 'r' or 'w', or both, 'rw', without waiting. 'w' sends a FIN after the data that was sent.
-    /// shutdown(2).
+    /// Ends one direction, 'r' or 'w', or both, 'rw', without waiting. 'w' sends a FIN after the data that was sent, and
+    /// who still sends gets `BrokenPipe`. shutdown(2).
     #[pyo3(signature = (how="rw"))]
     fn shutdown(slf: &Bound<'_, Self>, how: &str) -> PyResult<()> {
         let how = match how {
@@ -714,7 +719,13 @@ impl Stream {
                 return Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'")));
             }
         };
-        slf.as_super().get().call(slf.py(), "shutdown", |socket| socket.shutdown(how))
+        let this = slf.as_super().get();
+        this.call(slf.py(), "shutdown", |socket| socket.shutdown(how))?;
+        // The poll says nothing of a unix socket whose buffer is full.
+        if how != std::net::Shutdown::Read {
+            this.look_again(Direction::Write);
+        }
+        Ok(())
     }
 }
 

@@ -19,8 +19,9 @@ use crate::address::Address;
 
 pub type RawDescriptor = RawFd;
 
-/// On epoll and kqueue what comes after a short read makes a new event.
-pub const SHORT_MEANS_DRAINED: bool = true;
+/// On epoll what comes after a short read makes a new event, and urgent data, where a read stops half-way, is told of.
+/// kqueue makes new events too, but a read stops there as well and nothing tells.
+pub const SHORT_MEANS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The BSDs leave a socket unusable after a failed connect.
 pub const RECONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -643,7 +644,10 @@ impl Descriptor {
     }
 
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.raw()), token, Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let interest = interest | Interest::PRIORITY;
+        registry.register(&mut SourceFd(&self.raw()), token, interest)
     }
 
     pub fn deregister(&self, registry: &Registry) -> io::Result<()> {
@@ -652,11 +656,20 @@ impl Descriptor {
 
     /// Puts another socket behind the same number. Registrations of the old one are gone.
     pub fn replace(&self, other: &Socket) -> io::Result<()> {
-        // SAFETY: both numbers are open sockets; dup2 swaps atomically.
-        if unsafe { libc::dup2(other.as_raw_fd(), self.raw()) } < 0 {
-            return Err(io::Error::last_os_error());
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            // SAFETY: both numbers are open sockets; dup3 swaps atomically.
+            let done = unsafe { libc::dup3(other.as_raw_fd(), self.raw(), libc::O_CLOEXEC) };
+            if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         }
-        self.with(|socket| socket.set_cloexec(true))
+        #[cfg(target_vendor = "apple")]
+        {
+            // SAFETY: as above, of dup2. A program that is started in between gets the socket: macOS has no better call.
+            if unsafe { libc::dup2(other.as_raw_fd(), self.raw()) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            self.with(|socket| socket.set_cloexec(true))
+        }
     }
 
     /// Closes the socket, or leaves it to the caller. Once only.

@@ -1,0 +1,223 @@
+"""Faults that strace makes system calls return: each is an error by its name, or nothing at all.
+
+A call that fails here was not made, and the socket goes on. Linux alone, where strace may trace.
+"""
+
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+STRACE = shutil.which('strace')
+
+
+def why_not():
+    if STRACE is None:
+        return 'strace is not installed'
+    done = subprocess.run([STRACE, '-qq', '-o', '/dev/null', '/bin/true'], capture_output=True, text=True, check=False)
+    return done.stderr.strip() or None
+
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+#: What each program begins with: a stdlib socket at the other end, and the name of what came of an operation.
+BEGIN = """
+import os, socket, sys, tempfile, threading
+import sock
+
+async def told(awaitable):
+    try:
+        return await awaitable
+    except sock.Error as error:
+        return error.err, error.sent, error.received
+
+def pair():
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        other = socket.create_connection(listener.getsockname(), 10)
+        return sock.fromsocket(listener.accept()[0]), other
+"""
+
+
+def output_with(faults, program):
+    """What a program prints while system calls fail as strace is told."""
+    injections = [f'--inject={fault}' for fault in faults]
+    command = [STRACE, '-f', '-qq', '-o', '/dev/null', *injections, sys.executable, '-W', 'error', '-c']
+    command.append(BEGIN + textwrap.dedent(program))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.stderr == ''
+    assert done.returncode == 0
+    return done.stdout.splitlines()
+
+
+def test_accept_without_descriptors_says_so_and_accepts_again():
+    program = """
+    async def main():
+        with sock.tcp() as listener:
+            listener.listen('127.0.0.1')
+            with socket.create_connection(tuple(listener.local_addr), 10) as other:
+                print(await told(listener.accept()))
+                print(await told(listener.accept()))
+                conn, remote, _ = await listener.accept()
+                with conn:
+                    print(remote.port == other.getsockname()[1])
+    sock.run(main)
+    """
+    printed = output_with(['accept4:error=EMFILE:when=1..2'], program)
+    assert printed == ["('too_many_open_files', 0, 0)"] * 2 + ['True']
+
+
+@pytest.mark.parametrize('error', ['ECONNABORTED', 'EPROTO', 'ENETDOWN', 'EHOSTUNREACH', 'EINTR'])
+def test_accept_skips_what_concerns_one_client(error):
+    program = """
+    async def main():
+        with sock.tcp() as listener:
+            listener.listen('127.0.0.1')
+            with socket.create_connection(tuple(listener.local_addr), 10):
+                conn, _, _ = await listener.accept()
+                conn.close()
+                print('accepted')
+    sock.run(main)
+    """
+    assert output_with([f'accept4:error={error}:when=1..3'], program) == ['accepted']
+
+
+def test_calls_that_signals_interrupt_are_made_again():
+    program = """
+    async def main():
+        conn, other = pair()
+        with conn, other, tempfile.TemporaryFile() as file:
+            file.write(b'file'); file.flush()
+            print(await conn.send(b'hello'), other.recv(5))
+            other.sendall(b'world')
+            print(await conn.recv(5))
+            print(await conn.sendfile(file), other.recv(4))
+            await sock.sleep(0.001)
+    sock.run(main)
+    """
+    calls = ['sendto', 'recvfrom', 'sendfile', 'epoll_wait']
+    # The stdlib's calls are among them: it repeats them too.
+    printed = output_with([f'{call}:error=EINTR:when=1+2' for call in calls], program)
+    assert printed == ["5 b'hello'", "b'world'", "4 b'file'"]
+
+
+@pytest.mark.parametrize('error', ['ENOBUFS', 'ENOMEM'])
+def test_send_without_buffers_tells_what_went_and_the_connection_goes_on(error):
+    program = """
+    async def main():
+        conn, other = pair()
+        with conn, other:
+            print(await told(conn.send(b'lost')))
+            print(await told(conn.send(b'sent')), other.recv(10))
+    sock.run(main)
+    """
+    assert output_with([f'sendto:error={error}:when=1'], program) == ["('no_buffer_space', 0, 0)", "4 b'sent'"]
+
+
+def test_datagrams_that_find_no_buffers_are_errors_and_the_next_ones_go():
+    program = """
+    async def main():
+        with sock.udp() as one, sock.udp() as other:
+            other.bind('127.0.0.1')
+            to = other.local_addr
+            print(await told(one.send(b'lost', host=to)))
+            print(await told(one.sendmany([(b'lost', to)] * 3)))
+            print(await one.send(b'first', host=to), await one.sendmany([(b'second', to), (b'third', to)]))
+            print([await other.recv(10) for _ in range(3)])
+    sock.run(main)
+    """
+    printed = output_with(['sendto:error=ENOBUFS:when=1', 'sendmmsg:error=ENOBUFS:when=1'], program)
+    assert printed == ["('no_buffer_space', 0, 0)"] * 2 + ['5 2', "[b'first', b'second', b'third']"]
+
+
+def test_short_counts_are_gone_on_from():
+    """strace says that 3 bytes went, and none did: what follows must be the rest."""
+    program = """
+    async def main():
+        conn, other = pair()
+        with conn, other, tempfile.TemporaryFile() as file:
+            file.write(b'abcdefgh'); file.flush()
+            print(await conn.send(b'ABCDEFGH'), other.recv(100))
+            print(await conn.sendfile(file), other.recv(100))
+            print(conn.stats.bytes_sent)
+    sock.run(main)
+    """
+    printed = output_with(['sendto:retval=3:when=1', 'sendfile:retval=3:when=1'], program)
+    assert printed == ["8 b'DEFGH'", "8 b'defgh'", '16']
+
+
+@pytest.mark.parametrize('call', ['socket', 'bind', 'listen'])
+@pytest.mark.parametrize(('error', 'name'), [('EACCES', 'access_denied'), ('ENOBUFS', 'no_buffer_space')])
+def test_faults_while_a_listener_is_made_leave_nothing_open(call, error, name):
+    program = """
+    before = os.listdir('/proc/self/fd')
+    try:
+        with sock.tcp() as listener:
+            listener.listen('127.0.0.1')
+        print('made')
+    except sock.Error as error:
+        print(error.err)
+    print(os.listdir('/proc/self/fd') == before)
+    """
+    assert output_with([f'{call}:error={error}:when=1'], program) == [name, 'True']
+
+
+@pytest.mark.parametrize('call', ['epoll_create1', 'eventfd2', 'socketpair'])
+def test_poller_without_descriptors_says_so_and_can_be_made_later(call):
+    program = """
+    before = os.listdir('/proc/self/fd')
+    for _ in range(3):
+        try:
+            sock.Poller()
+        except sock.Error as error:
+            print(error.err)
+    print(os.listdir('/proc/self/fd') == before)
+    async def main():
+        await sock.sleep(0.001)
+        print('runs')
+    sock.run(main)
+    """
+    printed = output_with([f'{call}:error=EMFILE:when=1..2'], program)
+    # The standard library's `selectors` tries an epoll too.
+    assert printed in (['too_many_open_files'] * n + ['True', 'runs'] for n in (1, 2))
+
+
+@pytest.mark.parametrize(('error', 'name'), [('ENOSPC', 'other'), ('ENOMEM', 'no_buffer_space')])
+def test_socket_that_cannot_be_registered_says_so_and_can_be_later(error, name):
+    program = """
+    async def main():
+        conn, other = pair()
+        with conn, other:
+            print((await told(conn.recv(5)))[0])
+            threading.Timer(0.05, other.sendall, [b'later']).start()
+            print(await conn.recv(5))
+    sock.poller()
+    sock.run(main)
+    """
+    # The poller's own are the first ones: its waker and the pipe of its signals.
+    assert output_with([f'epoll_ctl:error={error}:when=3'], program) == [name, "b'later'"]
+
+
+@pytest.mark.parametrize(
+    ('error', 'name'),
+    [
+        ('ENETUNREACH', 'network_unreachable'),
+        ('EHOSTUNREACH', 'host_unreachable'),
+        ('EADDRNOTAVAIL', 'address_not_available'),
+        ('ETIMEDOUT', 'timeout'),
+        ('EPERM', 'access_denied'),
+    ],
+)
+def test_connect_tells_each_fault_by_its_name_and_another_try_connects(error, name):
+    program = """
+    async def main():
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            for _ in range(2):
+                with sock.tcp() as conn:
+                    got = await told(conn.connect(*server.getsockname()))
+                    print(got and got[0])
+    sock.run(main)
+    """
+    assert output_with([f'connect:error={error}:when=1'], program) == [name, 'None']
