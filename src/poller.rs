@@ -419,6 +419,12 @@ pub(crate) mod tests {
     #[derive(Clone, Debug)]
     pub(crate) struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>, usize)>);
 
+    impl Coroutine {
+        pub(crate) fn id(&self) -> usize {
+            self.0.2
+        }
+    }
+
     impl Thread for Coroutine {
         type Weak = ();
 
@@ -450,7 +456,7 @@ pub(crate) mod tests {
     }
 
     /// Polls until somebody is ready; who it was.
-    fn next(hub: &Hub<Coroutine>) -> usize {
+    pub(crate) fn next(hub: &Hub<Coroutine>) -> usize {
         let begin = Instant::now();
         loop {
             if let Some(coroutine) = hub.take() {

@@ -1,7 +1,9 @@
 """What several test modules use."""
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -10,7 +12,13 @@ import time
 import pytest
 import sock
 
-LINUX = os.path.isdir('/proc/self')
+LINUX = sys.platform == 'linux'
+
+#: Windows, and not the real one.
+WINE = sys.platform == 'win32' and hasattr(ctypes.WinDLL('ntdll'), 'wine_get_version')
+
+#: Who runs this may do everything.
+ROOT = bool(ctypes.WinDLL('shell32').IsUserAnAdmin()) if sys.platform == 'win32' else os.geteuid() == 0
 
 
 def run(func):
@@ -21,6 +29,15 @@ def run(func):
         sock.start(5)
         pytest.fail('not done after 20 s')
     return thread.result()
+
+
+def is_open(fd):
+    """Whether the OS has a socket of that number."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=fd).detach()
+    except OSError:
+        return False
+    return True
 
 
 def interrupt(code, within):

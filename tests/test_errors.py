@@ -172,5 +172,6 @@ def test_errors_of_getaddrinfo(symbol, err):
 
 
 def test_errors_of_getaddrinfo_that_are_the_systems():
-    error = _errors.from_gai(OSError(errno.EMFILE, 'words'), 'look up x')
-    assert (error.err, error.errno) == ('too_many_open_files', errno.EMFILE)
+    number = getattr(errno, 'WSAEMFILE', errno.EMFILE)
+    error = _errors.from_gai(OSError(number, 'words'), 'look up x')
+    assert (error.err, error.errno) == ('too_many_open_files', number)

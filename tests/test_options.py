@@ -687,7 +687,7 @@ def test_repair_window_is_read_and_set():
 
 def test_what_is_set_is_what_the_system_has(tcp):
     tcp.setopt('so_keepalive', True)
-    with socket.socket(fileno=os.dup(tcp.fileno())) as twin:
+    with socket.socket(fileno=socket.dup(tcp.fileno())) as twin:
         assert twin.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
         assert twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 

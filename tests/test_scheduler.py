@@ -16,7 +16,7 @@ import weakref
 import pytest
 import sock
 from sock import _scheduler
-from support import interrupt
+from support import LINUX, interrupt
 
 
 async def value(result):
@@ -776,6 +776,7 @@ def test_deadlines_overdue_after_long_work_fire_in_the_next_round():
     assert order == [0.001, 0.002]
 
 
+@pytest.mark.skipif(not LINUX, reason='reads procfs')
 def test_many_deadlines_set_and_cancelled_leave_memory_flat():
     async def sleeper():
         await sock.sleep(3600)
@@ -790,8 +791,6 @@ def test_many_deadlines_set_and_cancelled_leave_memory_flat():
         with open('/proc/self/statm') as statm:
             return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
-    if not os.path.exists('/proc/self/statm'):
-        pytest.skip('needs /proc')
     round_trip(5000)
     gc.collect()
     before = resident()
@@ -1259,9 +1258,8 @@ def test_child_of_a_fork_lets_threads_and_their_poller_go_whoever_held_a_lock():
         os_thread.join(10)
 
 
+@pytest.mark.skipif(not LINUX, reason='reads procfs')
 def test_hundred_thousand_threads_leave_no_memory_behind():
-    if not os.path.exists('/proc/self/statm'):
-        pytest.skip('needs /proc')
     result = python("""
         import gc, os, sock
 

@@ -586,7 +586,9 @@ impl Stream {
                 return Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'")));
             }
         };
-        slf.as_super().get().call(slf.py(), "shutdown", |socket| socket.shutdown(how))
+        let socket = slf.as_super().get();
+        let mut stale = Vec::new();
+        socket.call(slf.py(), "shutdown", |_| socket.source.shutdown(how, &mut stale))
     }
 }
 

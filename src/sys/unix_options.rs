@@ -464,7 +464,9 @@ pub fn time(time: Duration) -> Vec<u8> {
     // SAFETY: plain integers.
     let mut value: libc::timeval = unsafe { std::mem::zeroed() };
     value.tv_sec = time.as_secs() as _;
-    value.tv_usec = (time.subsec_micros() as i32).into();
+    #[allow(clippy::useless_conversion)] // macOS has an i32 here, others a longer one
+    let microseconds = (time.subsec_micros() as i32).into();
+    value.tv_usec = microseconds;
     // SAFETY: zeroed above.
     unsafe { bytes_of(&value) }
 }
