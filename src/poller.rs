@@ -492,6 +492,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn handle_is_that_of_the_systems_poll_and_of_one_hub() {
+        let handles = [hub(), hub()].map(|hub| {
+            let handle = sys::poll_handle(hub.registry());
+            assert!(sys::is_poll(handle), "{} {handle}", sys::POLL);
+            (handle, hub)
+        });
+        assert_ne!(handles[0].0, handles[1].0);
+        assert!(!sys::is_poll(-1));
+    }
+
+    #[test]
     fn ready_threads_are_taken_first_come_first_served() {
         let hub = hub();
         assert!(hub.take().is_none());

@@ -7,9 +7,7 @@ import pytest
 import sock
 from support import ROOT, run
 
-privileged = pytest.mark.skipif(
-    not ROOT, reason='raw sockets need the rights of root'
-)
+privileged = pytest.mark.skipif(not ROOT, reason='raw sockets need the rights of root')
 
 
 def checksum(data):

@@ -8,7 +8,7 @@
 #   winpy      CPython 3.11 for Windows, which runs in that Wine, with pytest
 # What is done with them:
 #   check      type-check and lint for each system in $TARGETS; no linker, nothing runs
-#   wincore    the Rust tests under Wine: as many as here, and all of them pass
+#   wincore    the Rust tests under Wine: the same as here, and all of them pass
 #   winwheel   the win_amd64 wheel, into target/portability/dist
 #   winpytest  the wheel installed into that CPython, and the Python tests there
 #
@@ -118,8 +118,8 @@ step_wine() {
     touch "$MADE/prefix/.made"
 }
 
-# python.exe is a program's folder with its DLLs, its own DLL and the standard library. The DLLs are in a wheel of PyPI that
-# deploys programs; the standard library is the same on all systems.
+# The DLLs come in a wheel of PyPI, whose library puts them beside the programs that it makes; the standard library is the
+# same on all systems.
 step_winpy() {
     local into=$MADE/python wheel library
     [ ! -e "$into/.made" ] || return 0
@@ -163,34 +163,50 @@ PROGRAM
     touch "$into/.made"
 }
 
-cargo_for_windows() {
-    nice -n 5 cargo "$@" --locked --no-default-features -Zbuild-std=std,panic_unwind,test --target "$WINDOWS"
+step_check() {
+    local target failed=
+    for target in $TARGETS; do
+        for features in --no-default-features ''; do
+            PYO3_NO_PYTHON=1 PYO3_CROSS_PYTHON_VERSION=$PYTHON_VERSION cargo clippy --quiet --locked --all-targets $features \
+                -Zbuild-std=std,panic_unwind,test --target "$target" -- -D warnings || failed="$failed $target"
+        done
+        echo "$target: $([ "${failed##* }" = "$target" ] && echo FAILED || echo ok)"
+    done
+    [ -z "$failed" ]
 }
 
-# Windows' tests are those of here: what a system does not have is tested where it is, and counted in each.
 step_wincore() {
-    local programs program here there
-    programs=$(cargo_for_windows test --no-run --message-format=json | "$PYTHON" -c '
+    local program here there
+    program=$(cargo test --quiet --locked --no-default-features --lib --no-run --message-format=json \
+        -Zbuild-std=std,panic_unwind,test --target "$WINDOWS" | "$PYTHON" -c '
 import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("profile", {}).get("test") and message.get("executable"):
-        print(message["executable"])')
-    : >"$MADE/there"
-    for program in $programs; do
-        wine "${program}" | tee -a "$MADE/there"
-    done
+print(*(m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable") and m["profile"]["test"]))')
+    here=$(env -u RUSTC_BOOTSTRAP -u CARGO_PROFILE_DEV_DEBUG CARGO_TARGET_DIR="$HERE/target" \
+        cargo test --quiet --locked --no-default-features --lib -- --list | sed -n 's/: test$//p' | sort)
+    there=$(wine "$program" --list | tr -d '\r' | sed -n 's/: test$//p' | sort)
+    diff <(echo "$here") <(echo "$there") || { echo "the Rust tests of Windows (>) are not those of here (<)" >&2; return 1; }
+    echo "$(wc -l <<<"$there") tests, the same as here"
+    wine "$program"
 }
 
 step_winwheel() {
     rm -rf "$MADE/dist"
-    PYO3_CROSS_PYTHON_VERSION=$PYTHON_VERSION nice -n 5 "$(dirname "$PYTHON")/maturin" build --release --locked -i "python$PYTHON_VERSION" \
-        --target "$WINDOWS" -o "$MADE/dist" -Zbuild-std=std,panic_unwind
+    PYO3_CROSS_PYTHON_VERSION=$PYTHON_VERSION "$(dirname "$PYTHON")/maturin" build --quiet --release --locked \
+        -i "python$PYTHON_VERSION" --target "$WINDOWS" -o "$MADE/dist" -Zbuild-std=std,panic_unwind
+    ls "$MADE"/dist/*.whl
 }
 
+# Of what Windows can do, Wine's share must stay what it is: see WINE_CANNOT in tests/conftest.py.
 step_winpytest() {
     "$PYTHON" -m pip install -q --no-deps --upgrade --platform win_amd64 --python-version "$PYTHON_VERSION" \
         --only-binary=:all: --target "$MADE/python/Lib/site-packages" "$MADE"/dist/*.whl
-    wine "$MADE/python/python.exe" -m pytest -p no:cacheprovider ${PYTEST:-}
+    wine "$MADE/python/python.exe" -m pytest -p no:cacheprovider -q ${PYTEST:-} | tee "$MADE/pytest.log"
+    tail -1 "$MADE/pytest.log" | "$PYTHON" -c '
+import re, sys
+counts = {what: int(n) for n, what in re.findall(r"(\d+) (\w+)", sys.stdin.read())}
+passed, cannot = counts["passed"], counts.get("xfailed", 0)
+print(f"{passed} of {passed + cannot} pass, {passed / (passed + cannot):.1%}; {counts.get('"'skipped'"', 0)} are not for Windows")
+sys.exit(passed / (passed + cannot) < 0.95)'
 }
 
 [ $# -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 1; }

@@ -172,6 +172,9 @@ impl Socket {
         self.source.peer.get().cloned().or_else(|| {
             let address = self.source.lease()?.with(socket2::Socket::peer_addr).ok()?;
             let address = Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family()));
+            if address.is_wildcard() && address.port() == 0 {
+                return None; // the address that undid the connection
+            }
             self.source.set_peer(&address);
             Some(address)
         })

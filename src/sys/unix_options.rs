@@ -18,6 +18,14 @@ pub const SYSTEM: usize = if cfg!(any(target_os = "linux", target_os = "android"
     2
 };
 
+/// Bools that other systems do not have.
+#[cfg(test)]
+pub const SWITCHES: &[&str] = if cfg!(any(target_os = "linux", target_os = "android")) {
+    &["ip_freebind", "so_timestampns", "tcp_cork"]
+} else {
+    &["so_nosigpipe", "tcp_nopush"]
+};
+
 /// What the system's headers say.
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 #[rustfmt::skip]

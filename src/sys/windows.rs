@@ -134,6 +134,11 @@ pub fn poll_handle(registry: &Registry) -> i64 {
     std::ptr::from_ref(registry) as i64
 }
 
+#[cfg(test)]
+pub fn is_poll(handle: i64) -> bool {
+    handle > 0
+}
+
 /// An address as Winsock takes it.
 #[derive(Debug)]
 pub struct OsAddress(SockAddr);

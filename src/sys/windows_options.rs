@@ -13,6 +13,10 @@ use crate::options::Level;
 /// This system's column of the table.
 pub const SYSTEM: usize = 3;
 
+/// Bools that other systems do not have.
+#[cfg(test)]
+pub const SWITCHES: &[&str] = &["ip_dontfragment", "so_exclusiveaddruse"];
+
 /// What the system's headers say.
 #[cfg(test)]
 #[rustfmt::skip]
