@@ -40,10 +40,13 @@ def fill(ours, other):
     """Until the OS takes no more."""
     with socket.socket(fileno=ours.fileno()) as twin:
         twin.setblocking(False)
-        # The peer's system goes on taking some for a while.
-        while select.select([], [twin], [], 0.1)[1]:
+        writable = True
+        # The peer's system goes on taking some for a while, and what little room is left does not count as writable.
+        while writable:
+            _, writable, _ = select.select([], [twin], [], 0.1)
             with contextlib.suppress(BlockingIOError):
-                twin.send(bytes(1 << 16 if twin.type == socket.SOCK_STREAM else 1000))
+                while True:
+                    twin.send(bytes(1 << 16 if twin.type == socket.SOCK_STREAM else 1000))
         twin.detach()
 
 
