@@ -46,6 +46,18 @@ PARALLEL := --parallel-threads=4 -o thread_unsafe_fixtures="$$(printf '%s\n' pee
 test-rust: ## the Rust tests, which need no Python
 	cargo test --locked --no-default-features
 
+# --- Other systems: tools/portability.sh ---
+PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh
+
+.PHONY: test-windows check-targets
+
+test-windows: $(VENV)/.tools ## the Rust and the Python tests on Windows, as Wine has it: Debian, as root; the parts come by themselves
+	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+
+check-targets: $(VENV)/.tools ## type-check and lint for macOS, FreeBSD and Windows; TARGETS= for others
+	$(PORTABILITY) rust-src check
+# ---
+
 model: ## the core's locks and wake-ups in every order that a model checker finds, minutes long; less with PREEMPTIONS=2
 	LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),4) cargo test --locked --no-default-features --features model --lib model::
 

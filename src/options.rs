@@ -424,20 +424,101 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
+    use crate::sys;
+
+    // The headers' numbers, which the compiler compares: it takes no such system to find one that is wrong.
+    const _: () = {
+        let (mut row, mut header) = (0, 0);
+        while header < sys::HEADERS.len() {
+            let (name, number) = sys::HEADERS[header];
+            while TABLE[row].numbers[sys::SYSTEM] == NO || !same(TABLE[row].name, name) {
+                row += 1;
+                assert!(row < TABLE.len(), "a name of the headers is not in the table, or not in order");
+            }
+            assert!(TABLE[row].numbers[sys::SYSTEM] == number, "a number is not that of the headers");
+            header += 1;
+        }
+    };
+
+    const fn same(one: &str, other: &str) -> bool {
+        let (one, other) = (one.as_bytes(), other.as_bytes());
+        let mut i = 0;
+        while i < one.len() && i < other.len() && one[i] == other[i] {
+            i += 1;
+        }
+        i == one.len() && i == other.len()
+    }
+
+    fn set(socket: &Socket, name: &str, value: &[u8]) {
+        let (row, number) = find(name).unwrap();
+        sys::setsockopt(socket, sys::level(row.level), number, value).expect(name);
+    }
+
+    fn get(socket: &Socket, name: &str) -> Vec<u8> {
+        let (row, number) = find(name).unwrap();
+        let mut value = [0; 64];
+        let length = sys::getsockopt(socket, sys::level(row.level), number, &mut value).expect(name);
+        value[..length].to_vec()
+    }
+
+    /// What some system alone has is in `sys::SWITCHES`.
+    #[test]
+    fn switches_differ_are_set_and_read_back() {
+        let everywhere = ["so_broadcast", "so_keepalive", "tcp_nodelay", "ip_multicast_loop", "ipv6_v6only"];
+        for name in everywhere.iter().chain(sys::SWITCHES) {
+            let (domain, kind) = match name.split('_').next() {
+                Some("ip") => (Domain::IPV4, Type::DGRAM),
+                Some("ipv6") => (Domain::IPV6, Type::DGRAM),
+                _ if *name == "so_broadcast" => (Domain::IPV4, Type::DGRAM),
+                _ => (Domain::IPV4, Type::STREAM),
+            };
+            let socket = Socket::new(domain, kind, None).unwrap();
+            let is_on = || get(&socket, name).iter().any(|&byte| byte != 0);
+            let before = is_on();
+            for on in [!before, before] {
+                set(&socket, name, &i32::from(on).to_ne_bytes());
+                assert_eq!(is_on(), on, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_and_lingering_lie_as_the_system_has_them() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let time = Duration::from_millis(1500);
+        set(&socket, "so_rcvtimeo", &sys::time(time));
+        assert_eq!(sys::read_time(&get(&socket, "so_rcvtimeo")), time);
+        assert_eq!(socket.read_timeout().unwrap(), Some(time));
+        for linger in [Some(Duration::from_secs(7)), Some(Duration::ZERO), None] {
+            set(&socket, "so_linger", &sys::linger(linger));
+            assert_eq!(sys::read_linger(&get(&socket, "so_linger")), linger);
+            assert_eq!(socket.linger().unwrap(), linger);
+        }
+    }
+
+    #[test]
+    fn group_is_joined_once_on_the_interface_of_an_address() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let group = sys::group(Ipv4Addr::new(239, 1, 2, 9), (Ipv4Addr::LOCALHOST, 0));
+        set(&socket, "ip_multicast_if", &sys::interface(Ipv4Addr::LOCALHOST, 0));
+        set(&socket, "ip_add_membership", &group);
+        let (row, number) = find("ip_add_membership").unwrap();
+        assert!(sys::setsockopt(&socket, sys::level(row.level), number, &group).is_err());
+        set(&socket, "ip_drop_membership", &group);
+        set(&socket, "ip_add_membership", &group);
+    }
 
     #[test]
     fn names_are_sorted_and_each_is_there_once_for_a_system() {
         for pair in TABLE.windows(2) {
             let both = pair[0].numbers.iter().zip(pair[1].numbers).any(|(&one, other)| one != NO && other != NO);
             assert!(pair[0].name < pair[1].name || pair[0].name == pair[1].name && !both, "{}", pair[1].name);
-        }
-    }
-
-    #[test]
-    fn numbers_are_those_of_the_systems_headers() {
-        for &(name, number) in crate::sys::HEADERS {
-            assert_eq!(find(name).map(|(_, number)| number), Some(number), "{name}");
         }
     }
 

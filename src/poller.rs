@@ -465,6 +465,12 @@ pub(crate) mod tests {
     #[derive(Clone, Debug)]
     pub(crate) struct Coroutine(Arc<(Wait, Arc<Hub<Coroutine>>, usize)>);
 
+    impl Coroutine {
+        pub(crate) fn id(&self) -> usize {
+            self.0.2
+        }
+    }
+
     impl Thread for Coroutine {
         type Weak = ();
 
@@ -496,7 +502,7 @@ pub(crate) mod tests {
     }
 
     /// Polls until somebody is ready; who it was.
-    fn next(hub: &Hub<Coroutine>) -> usize {
+    pub(crate) fn next(hub: &Hub<Coroutine>) -> usize {
         let begin = Instant::now();
         loop {
             if let Some(coroutine) = hub.take() {
@@ -529,6 +535,17 @@ pub(crate) mod tests {
         let (epoch, _) = coroutine.wait().park(NEVER, &hub.timers, || unreachable!());
         source.read.park(Waiter { thread: coroutine.clone(), epoch, since: 0 }).unwrap();
         assert!(!coroutine.wait().leave());
+    }
+
+    #[test]
+    fn handle_is_that_of_the_systems_poll_and_of_one_hub() {
+        let handles = [hub(), hub()].map(|hub| {
+            let handle = sys::poll_handle(hub.registry());
+            assert!(sys::is_poll(handle), "{} {handle}", sys::POLL);
+            (handle, hub)
+        });
+        assert_ne!(handles[0].0, handles[1].0);
+        assert!(!sys::is_poll(-1));
     }
 
     #[test]

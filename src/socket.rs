@@ -6,6 +6,7 @@
 //! A socket is registered at the first wait, not before: one that never has to wait costs no registration.
 
 use std::io;
+use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
 
 use mio::Token;
@@ -218,6 +219,21 @@ impl<T: Thread> Source<T> {
         }
     }
 
+    /// Shuts down: further sends fail after `Write`, and reading has come to its end after `Read`.
+    pub fn shutdown(&self, how: Shutdown, stale: &mut Vec<T>) -> io::Result<()> {
+        let Some(lease) = self.lease() else {
+            return Ok(());
+        };
+        lease.with(|socket| socket.shutdown(how))?;
+        // Windows tells its poll nothing of what we do ourselves.
+        if how != Shutdown::Write
+            && let Some(waiter) = self.read.event(true)
+        {
+            Hub::wake(waiter.thread, waiter.epoch, stale);
+        }
+        Ok(())
+    }
+
     /// Closes the socket: no further call, no further event; who waits is woken. The descriptor goes with the last
     /// call that still uses it. `false`: it was closed before.
     pub fn close(&self, stale: &mut Vec<T>) -> bool {
@@ -299,3 +315,6 @@ impl<T: Thread> Drop for Source<T> {
         drop(self.descriptor.take());
     }
 }
+
+#[cfg(test)]
+mod tests;

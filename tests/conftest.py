@@ -5,11 +5,12 @@ import faulthandler
 import gc
 import os
 import socket
+import sys
 import threading
 
 import pytest
 import sock
-from support import LINUX
+from support import LINUX, WINE
 
 #: Seconds a test may take before the whole run is ended with a traceback of each OS thread.
 WATCHDOG = 60
@@ -18,9 +19,43 @@ WATCHDOG = 60
 PATIENCE = 10
 
 
+#: What Wine can't do, by how the test's name begins, and whether it may be tried: then it has to fail.
+WINE_CANNOT = [
+    (
+        'test_connect.py::test_fresh_socket_reads_and_writes_not_connected',
+        'says connection reset, not that it is unconnected',
+    ),
+    ('test_misuse.py::test_send_before_connect_is_not_connected', 'says connection reset, not that it is unconnected'),
+    ('test_misuse.py::test_import_takes_less_than_40_ms', 'starts programs and opens files several times slower'),
+    ('test_operations.py::test_closed_there[udp', 'tells nothing of ICMP'),
+    ('test_udp.py::test_icmp_error_is_reported_once_on_a_connected_socket', 'tells nothing of ICMP'),
+    ('test_udp.py::test_connect_again_and_undo_it', 'sends on to whom a datagram socket was connected'),
+    ('test_raw.py::test_ping_ipv6_connected', 'has no raw ICMPv6'),
+    ('test_options.py::test_multicast_ipv4[index]', 'takes the interface of a group by address alone'),
+    ('test_options.py::test_multicast_ipv4[127.0.0.1]', 'calls a group that was not joined an invalid argument'),
+    (
+        'test_options.py::test_each_option_is_read_and_set_and_read_back[ip_unicast_if]',
+        'reads it in the order of the network',
+    ),
+    ('test_options.py::test_each_option_is_read_and_set_and_read_back[ipv6_protection_level]', 'does not keep it'),
+    ('test_options.py::test_each_option_is_read_and_set_and_read_back[so_debug]', 'does not keep it'),
+    ('test_options.py::test_each_option_is_read_and_set_and_read_back[so_dontroute]', 'does not keep it'),
+    ('test_sharing.py::test_every_thread_gets_its_turn', 'lets an OS thread wait for the GIL much longer'),
+    ('test_tcp.py::test_full_duplex', 'may lose what it has queued of a send when the socket is read meanwhile'),
+]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items if WINE else ():
+        for name, why in WINE_CANNOT:
+            if item.nodeid.endswith(name) or item.nodeid.partition('tests/')[2].startswith(name):
+                item.add_marker(pytest.mark.xfail(reason=f'Wine {why}'))
+
+
 def open_descriptors():
+    # On Windows they are no files: what is left open is told by a ResourceWarning.
     for folder in ('/proc/self/fd', '/dev/fd'):
-        if os.path.isdir(folder):
+        if sys.platform != 'win32' and os.path.isdir(folder):
             found = {}
             for name in os.listdir(folder):
                 try:

@@ -1,5 +1,6 @@
 """What several test modules use."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -12,7 +13,13 @@ import time
 import pytest
 import sock
 
-LINUX = os.path.isdir('/proc/self')
+LINUX = sys.platform == 'linux'
+
+#: Windows, and not the real one.
+WINE = sys.platform == 'win32' and hasattr(ctypes.WinDLL('ntdll'), 'wine_get_version')
+
+#: Who runs this may do everything.
+ROOT = bool(ctypes.WinDLL('shell32').IsUserAnAdmin()) if sys.platform == 'win32' else os.geteuid() == 0
 
 
 def run(func):
@@ -36,6 +43,15 @@ def python(code, *args, **options):
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, **options)
     assert (done.returncode, done.stderr) == (0, ''), f'{done.returncode}: {done.stderr}'
     return done.stdout
+
+
+def is_open(fd):
+    """Whether the OS has a socket of that number."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=fd).detach()
+    except OSError:
+        return False
+    return True
 
 
 def interrupt(code, within):

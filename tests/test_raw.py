@@ -5,11 +5,9 @@ import struct
 
 import pytest
 import sock
-from support import run
+from support import ROOT, run
 
-privileged = pytest.mark.skipif(
-    not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='raw sockets need the rights of root'
-)
+privileged = pytest.mark.skipif(not ROOT, reason='raw sockets need the rights of root')
 
 
 def checksum(data):
@@ -83,7 +81,7 @@ def test_raw_without_a_protocol_sends_whole_packets():
 
 
 def test_raw_needs_rights_or_works():
-    if hasattr(os, 'geteuid') and os.geteuid() == 0:
+    if ROOT:
         sock.raw('inet', 'icmp').close()
     else:
         with pytest.raises(sock.AccessDenied, match='rights'):

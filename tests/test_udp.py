@@ -644,8 +644,7 @@ def test_stats_count_bytes_and_calls(udp, other):
     async def main():
         await udp.send(b'12345', host=address_of(other))
         await udp.sendmany([(b'123', address_of(other))] * 3)
-        assert udp.stats == (0, 0, 14, udp.stats.send_calls)
-        assert udp.stats.send_calls == (2 if LINUX else 4)
+        assert udp.stats == (0, 0, 14, 2)
         other.sendto(b'1234', tuple(udp.local_addr))
         await udp.recv(10, expires=soon())
         assert (udp.stats.bytes_received, udp.stats.recv_calls) == (4, 1)

@@ -14,7 +14,7 @@ import stat
 import sys
 import weakref
 from collections import namedtuple
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from . import _addrinfo, _errors, _eyeballs, _sock, _workers
 from ._addrinfo import Host
@@ -279,15 +279,15 @@ class TCP(Socket, _sock.Stream):
                 except (_errors.NotSupported, _errors.InvalidArgument) as error:
                     if error.sent:
                         raise
-            return await self._send_read(file, offset, count, expires)
+                return await self._send_read(lambda size, sent: _read_at(own, size, offset + sent), count, expires)
+            if offset:
+                await _workers.offload(file.seek, offset)
+            return await self._send_read(lambda size, _sent: file.read(size), count, expires)
 
-    async def _send_read(self, file: BinaryIO, offset: int, count: int | None, expires: float | None) -> int:
+    async def _send_read(self, read: Callable[[int, int], bytes], count: int | None, expires: float | None) -> int:
         sent = 0
-        if offset:
-            await _workers.offload(file.seek, offset)
         while count is None or sent < count:
-            most = _READ if count is None else min(_READ, count - sent)
-            data = await _workers.offload(file.read, most)
+            data = await _workers.offload(read, _READ if count is None else min(_READ, count - sent), sent)
             if not data:
                 break
             try:
@@ -300,6 +300,18 @@ class TCP(Socket, _sock.Stream):
 
 #: How much of a file is read at once where the OS does not send it by itself.
 _READ = 1 << 18
+
+
+def _read_at(number: int, size: int, offset: int) -> bytes:
+    """pread(2), also where the OS has none: there the position is put back, since all duplicates share it."""
+    if sys.platform != 'win32':
+        return os.pread(number, size, offset)
+    position = os.lseek(number, 0, os.SEEK_CUR)
+    try:
+        os.lseek(number, offset, os.SEEK_SET)
+        return os.read(number, size)
+    finally:
+        os.lseek(number, position, os.SEEK_SET)
 
 
 def _regular(file: BinaryIO) -> int | None:

@@ -217,6 +217,9 @@ impl Socket {
         self.source.peer.get().cloned().or_else(|| {
             let address = self.source.lease()?.with(socket2::Socket::peer_addr).ok()?;
             let address = Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family()));
+            if address.is_wildcard() && address.port() == 0 {
+                return None; // the address that undid the connection
+            }
             self.source.set_peer(&address);
             Some(address)
         })
@@ -719,11 +722,12 @@ impl Stream {
                 return Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'")));
             }
         };
-        let this = slf.as_super().get();
-        this.call(slf.py(), "shutdown", |socket| socket.shutdown(how))?;
+        let socket = slf.as_super().get();
+        let mut stale = Vec::new();
+        socket.call(slf.py(), "shutdown", |_| socket.source.shutdown(how, &mut stale))?;
         // The poll says nothing of a unix socket whose buffer is full.
         if how != std::net::Shutdown::Read {
-            this.look_again(Direction::Write);
+            socket.look_again(Direction::Write);
         }
         Ok(())
     }

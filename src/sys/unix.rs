@@ -157,6 +157,25 @@ pub fn poll_handle(registry: &Registry) -> i64 {
     i64::from(registry.as_raw_fd())
 }
 
+/// Whether that is one, as the OS sees it.
+#[cfg(test)]
+pub fn is_poll(handle: i64) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "solaris"))]
+    {
+        let (other, _end) = std::os::unix::net::UnixStream::pair().unwrap();
+        // SAFETY: any numbers will do, and no event is needed to take a descriptor out.
+        let failed = unsafe { libc::epoll_ctl(handle as _, libc::EPOLL_CTL_DEL, other.as_raw_fd(), ptr::null_mut()) };
+        // It is one, and never had that descriptor.
+        failed < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "solaris")))]
+    {
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: no changes, no room for events, a time that outlives the call.
+        unsafe { libc::kevent(handle as _, ptr::null(), 0, ptr::null_mut(), 0, &raw const at_once) == 0 }
+    }
+}
+
 /// The calls of each message. As functions of libc they are points at which `pthread_cancel` may end an OS thread, which
 /// costs each some atomic writes once there are several of these. Nothing here is ended so, and Linux' calls are the same
 /// on all systems of 64 bits.

@@ -18,6 +18,14 @@ pub const SYSTEM: usize = if cfg!(any(target_os = "linux", target_os = "android"
     2
 };
 
+/// Bools that other systems do not have.
+#[cfg(test)]
+pub const SWITCHES: &[&str] = if cfg!(any(target_os = "linux", target_os = "android")) {
+    &["ip_freebind", "so_timestampns", "tcp_cork"]
+} else {
+    &["so_nosigpipe", "tcp_nopush"]
+};
+
 /// What the system's headers say.
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 #[rustfmt::skip]
@@ -464,7 +472,9 @@ pub fn time(time: Duration) -> Vec<u8> {
     // SAFETY: plain integers.
     let mut value: libc::timeval = unsafe { std::mem::zeroed() };
     value.tv_sec = time.as_secs() as _;
-    value.tv_usec = (time.subsec_micros() as i32).into();
+    #[allow(clippy::useless_conversion)] // macOS has an i32 here, others a longer one
+    let microseconds = (time.subsec_micros() as i32).into();
+    value.tv_usec = microseconds;
     // SAFETY: zeroed above.
     unsafe { bytes_of(&value) }
 }

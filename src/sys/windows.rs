@@ -26,6 +26,10 @@ pub const SHORT_MEANS_DRAINED: bool = false;
 /// Winsock lets a socket whose connect failed connect again.
 pub const RECONNECTS: bool = true;
 
+/// Winsock takes all of a stream's data at once if it has room for any, and copies it: without a limit there would be no
+/// back pressure.
+const MOST_AT_ONCE: usize = 1 << 16;
+
 /// What connecting a connected socket gives.
 pub const ALREADY_CONNECTED: i32 = ws::WSAEISCONN;
 
@@ -78,7 +82,7 @@ pub fn unix_name(addr: &SockAddr) -> Box<[u8]> {
     path.split(|&byte| byte == 0).next().unwrap_or_default().into()
 }
 
-/// SO_REUSEADDR would let any program take the port: the opposite of what Unix means by it.
+/// `SO_REUSEADDR` would let any program take the port: the opposite of what Unix means by it.
 pub fn listen_options(socket: &Socket) -> io::Result<()> {
     exclusive(socket)
 }
@@ -128,6 +132,11 @@ pub const POLL: &str = "iocp";
 /// mio keeps the port's handle to itself: where it is kept tells pollers of this process apart as well.
 pub fn poll_handle(registry: &Registry) -> i64 {
     std::ptr::from_ref(registry) as i64
+}
+
+#[cfg(test)]
+pub fn is_poll(handle: i64) -> bool {
+    handle > 0
 }
 
 /// An address as Winsock takes it.
@@ -255,14 +264,21 @@ impl Descriptor {
         self.attempt(|socket| {
             // SAFETY: as the caller promises.
             let got = unsafe { ws::recv(socket.as_raw_socket() as ws::SOCKET, data, len, 0) };
-            if got < 0 { Err(last_error()) } else { Ok(got as usize) }
+            if got >= 0 {
+                return Ok(got as usize);
+            }
+            match last_error() {
+                // Shut down for reading by us: elsewhere that is an end like the peer's.
+                error if error.raw_os_error() == Some(ws::WSAESHUTDOWN) => Ok(0),
+                error => Err(error),
+            }
         })
     }
 
     /// # Safety
     /// `data` is valid for reading `len` bytes.
     pub unsafe fn send(&self, data: *const u8, len: usize) -> io::Result<usize> {
-        let len = len.min(i32::MAX as usize) as i32;
+        let len = len.min(MOST_AT_ONCE) as i32;
         self.attempt(|socket| {
             // SAFETY: as the caller promises.
             let sent = unsafe { ws::send(socket.as_raw_socket() as ws::SOCKET, data, len, 0) };

@@ -1,0 +1,437 @@
+//! Sockets of the system in a hub, as operations use them: the same on every OS. The other side is the standard
+//! library's, but for connecting.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::*;
+use crate::poller::tests::{Coroutine, coroutine, hub};
+use crate::sys::OsAddress;
+use crate::wait::{NEVER, Reason};
+
+type Coroutines = Hub<Coroutine>;
+type Socks = Arc<Source<Coroutine>>;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn make(domain: socket2::Domain, kind: Type) -> Socks {
+    let family = Family::from_domain(domain).unwrap();
+    Arc::new(Source::new(Descriptor::make(domain, kind, None).unwrap(), kind, family, None))
+}
+
+fn tcp(address: &str) -> Socks {
+    make(address.parse::<SocketAddr>().map(socket2::Domain::for_address).unwrap(), Type::STREAM)
+}
+
+fn udp() -> Socks {
+    let source = make(socket2::Domain::IPV4, Type::DGRAM);
+    source.lease().unwrap().with(|socket| socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())).unwrap();
+    source
+}
+
+fn address_of(source: &Socks) -> SocketAddr {
+    source.lease().unwrap().with(Socket::local_addr).unwrap().as_socket().unwrap()
+}
+
+/// A connection over loopback: ours and the standard library's.
+fn connection() -> (Socks, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let accepted = Socket::from(listener.accept().unwrap().0);
+    accepted.set_nonblocking(true).unwrap();
+    (Arc::new(Source::new(accepted, Type::STREAM, Family::Inet, None)), peer)
+}
+
+/// Leaves a coroutine in a direction until its next event, or the deadline. `false`: it is ready already.
+fn parks(hub: &Arc<Coroutines>, source: &Socks, direction: Direction, who: &Coroutine, deadline: u64) -> bool {
+    assert!(source.register(hub).unwrap());
+    let (epoch, earliest) = who.wait().park(deadline, &hub.timers, || who.clone());
+    if earliest {
+        hub.rearm();
+    }
+    if source.direction(direction).park(Waiter { thread: who.clone(), epoch, since: 0 }).is_err() {
+        who.wait().unpark();
+        return false;
+    }
+    if who.wait().leave() {
+        hub.push(who.clone());
+    }
+    true
+}
+
+/// Repeats a call until it does not say that it would block. `None`: the deadline passed first.
+fn until<R>(
+    hub: &Arc<Coroutines>,
+    source: &Socks,
+    direction: Direction,
+    deadline: u64,
+    mut call: impl FnMut(&Descriptor) -> io::Result<R>,
+) -> Option<io::Result<R>> {
+    let who = coroutine(hub, 0);
+    loop {
+        let seen = source.direction(direction).snapshot();
+        match call(&source.lease().expect("it is open")) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => source.direction(direction).would_block(seen),
+            result => return Some(result),
+        }
+        if parks(hub, source, direction, &who, deadline) {
+            crate::poller::tests::next(hub);
+            if who.wait().reason() == Reason::Expired {
+                source.direction(direction).unpark();
+                return None;
+            }
+        }
+    }
+}
+
+fn complete<R>(
+    hub: &Arc<Coroutines>,
+    source: &Socks,
+    direction: Direction,
+    call: impl FnMut(&Descriptor) -> io::Result<R>,
+) -> io::Result<R> {
+    until(hub, source, direction, NEVER, call).unwrap()
+}
+
+fn recv(descriptor: &Descriptor, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is as long as it says.
+    unsafe { descriptor.recv(buf.as_mut_ptr(), buf.len()) }
+}
+
+fn send(descriptor: &Descriptor, data: &[u8]) -> io::Result<usize> {
+    // SAFETY: the data are as long as they say.
+    unsafe { descriptor.send(data.as_ptr(), data.len()) }
+}
+
+fn receive(hub: &Arc<Coroutines>, source: &Socks) -> io::Result<Vec<u8>> {
+    let mut buf = [0; 1000];
+    complete(hub, source, Direction::Read, |descriptor| recv(descriptor, &mut buf)).map(|n| buf[..n].to_vec())
+}
+
+fn connect(hub: &Arc<Coroutines>, source: &Socks, to: SocketAddr) -> io::Result<()> {
+    let mut begun = false;
+    complete(hub, source, Direction::Write, |descriptor| {
+        if !begun {
+            begun = true;
+            return if descriptor.connect(&to.into())? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        if let Some(error) = descriptor.with(Socket::take_error)? {
+            return Err(error);
+        }
+        match descriptor.with(Socket::peer_addr) {
+            Err(error) if sys::is_not_connected(&error) => Err(io::ErrorKind::WouldBlock.into()),
+            result => result.map(drop),
+        }
+    })
+}
+
+fn connects_and_accepts(address: &str) {
+    let hub = hub();
+    let (listener, client) = (tcp(address), tcp(address));
+    listener
+        .lease()
+        .unwrap()
+        .with(|socket| {
+            sys::listen_options(socket)?;
+            socket.bind(&address.parse::<SocketAddr>().unwrap().into())?;
+            socket.listen(16)
+        })
+        .unwrap();
+    connect(&hub, &client, address_of(&listener)).unwrap();
+    let (accepted, peer) = complete(&hub, &listener, Direction::Read, Descriptor::accept).unwrap();
+    assert_eq!(peer.as_socket().unwrap(), address_of(&client));
+    let server = Arc::new(Source::new(accepted, Type::STREAM, client.family(), None));
+    assert_eq!(send(&client.lease().unwrap(), b"there").unwrap(), 5);
+    assert_eq!(receive(&hub, &server).unwrap(), b"there");
+    assert_eq!(send(&server.lease().unwrap(), b"back").unwrap(), 4);
+    assert_eq!(receive(&hub, &client).unwrap(), b"back");
+}
+
+#[test]
+fn tcp_over_ipv4_connects_accepts_and_carries_both_ways() {
+    connects_and_accepts("127.0.0.1:0");
+}
+
+#[test]
+fn tcp_over_ipv6_connects_accepts_and_carries_both_ways() {
+    connects_and_accepts("[::1]:0");
+}
+
+#[test]
+fn connect_where_nobody_listens_is_refused_and_the_socket_goes_on_where_it_can() {
+    let hub = hub();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let source = tcp("127.0.0.1:0");
+    assert_eq!(connect(&hub, &source, dead).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    if !sys::RECONNECTS {
+        source.renew().unwrap();
+    }
+    let live = TcpListener::bind("127.0.0.1:0").unwrap();
+    connect(&hub, &source, live.local_addr().unwrap()).unwrap();
+    assert_eq!(live.accept().unwrap().1, address_of(&source));
+}
+
+#[test]
+fn reset_of_the_peer_is_an_error_of_who_waits() {
+    let hub = hub();
+    let (source, peer) = connection();
+    let resets = thread::spawn(move || {
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+    });
+    assert_eq!(receive(&hub, &source).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    resets.join().unwrap();
+}
+
+#[test]
+fn half_closed_connection_carries_the_other_way() {
+    let hub = hub();
+    let (source, mut peer) = connection();
+    assert_eq!(send(&source.lease().unwrap(), b"the last").unwrap(), 8);
+    source.shutdown(Shutdown::Write, &mut Vec::new()).unwrap();
+    let mut got = Vec::new();
+    peer.read_to_end(&mut got).unwrap();
+    assert_eq!(got, b"the last");
+    peer.write_all(b"still").unwrap();
+    assert_eq!(receive(&hub, &source).unwrap(), b"still");
+    drop(peer);
+    assert_eq!(receive(&hub, &source).unwrap(), b"");
+}
+
+#[test]
+fn shutdown_of_reading_ends_the_read_of_who_waits() {
+    let hub = hub();
+    let (source, _peer) = connection();
+    let mut shut = false;
+    let got = complete(&hub, &source, Direction::Read, |descriptor| {
+        let got = recv(descriptor, &mut [0; 10]);
+        if !std::mem::replace(&mut shut, true) {
+            // As another thread may at any time: between the call and the parking, too.
+            let source = source.clone();
+            thread::spawn(move || source.shutdown(Shutdown::Read, &mut Vec::new()).unwrap());
+        }
+        got
+    });
+    assert_eq!(got.unwrap(), 0);
+}
+
+#[test]
+fn sender_waits_for_a_peer_that_does_not_read_and_loses_nothing() {
+    const LEN: usize = 32 << 20;
+    let data: Vec<u8> = (0..LEN).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect();
+    let hub = hub();
+    let (source, mut peer) = connection();
+    let (full, is_full) = std::sync::mpsc::channel();
+    let reads = thread::spawn(move || {
+        is_full.recv_timeout(PATIENCE).expect("the sender never had to wait");
+        let mut got = vec![0; LEN];
+        peer.read_exact(&mut got).unwrap();
+        got
+    });
+    let mut sent = 0;
+    while sent < LEN {
+        sent += complete(&hub, &source, Direction::Write, |descriptor| {
+            send(descriptor, &data[sent..]).inspect_err(|_| {
+                let _told_already = full.send(());
+            })
+        })
+        .unwrap();
+    }
+    assert!(reads.join().unwrap() == data);
+}
+
+#[test]
+fn deadline_ends_a_wait_not_early_and_leaves_the_socket_whole() {
+    let hub = hub();
+    let (source, mut peer) = connection();
+    let deadline = sys::now() + 20_000_000;
+    let mut buf = [0; 10];
+    assert!(until(&hub, &source, Direction::Read, deadline, |descriptor| recv(descriptor, &mut buf)).is_none());
+    assert!(sys::now() >= deadline);
+    peer.write_all(b"later").unwrap();
+    assert_eq!(receive(&hub, &source).unwrap(), b"later");
+}
+
+#[test]
+fn waker_ends_a_wait_in_which_sockets_are_silent() {
+    let hub = hub();
+    let (source, _peer) = connection();
+    assert!(source.register(&hub).unwrap());
+    let waits = {
+        let hub = hub.clone();
+        thread::spawn(move || crate::poller::tests::next(&hub))
+    };
+    hub.push(coroutine(&hub, 9));
+    assert_eq!(waits.join().unwrap(), 9);
+}
+
+#[test]
+fn socket_moves_to_another_hub_when_nobody_waits() {
+    let (one, other) = (hub(), hub());
+    let (source, mut peer) = connection();
+    for (hub, data) in [(&one, b"1"), (&other, b"2"), (&one, b"3")] {
+        let deadline = sys::now() + 1_000_000;
+        assert!(until(hub, &source, Direction::Read, deadline, |descriptor| recv(descriptor, &mut [0])).is_none());
+        peer.write_all(data).unwrap();
+        assert_eq!(receive(hub, &source).unwrap(), data);
+    }
+}
+
+#[test]
+fn socket_stays_in_the_hub_in_which_somebody_waits() {
+    let (one, other) = (hub(), hub());
+    let (source, _peer) = connection();
+    source.read.would_block(source.read.snapshot());
+    assert!(parks(&one, &source, Direction::Read, &coroutine(&one, 0), NEVER));
+    assert!(!source.register(&other).unwrap());
+    source.close(&mut Vec::new());
+}
+
+#[test]
+fn detached_descriptor_is_open_and_the_callers() {
+    let (source, mut peer) = connection();
+    let raw = source.detach(&mut Vec::new()).unwrap();
+    assert!(source.is_closed());
+    // SAFETY: it was given to us, open.
+    let taken = unsafe { Descriptor::adopt(raw) }.unwrap();
+    assert_eq!(taken.send(b"taken").unwrap(), 5);
+    let mut got = [0; 5];
+    peer.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"taken");
+}
+
+#[test]
+fn datagrams_keep_their_bounds_and_senders() {
+    let hub = hub();
+    let source = udp();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = OsAddress::new(&Address::parse("127.0.0.1", peer.local_addr().unwrap().port()).unwrap()).unwrap();
+    for data in [&b"first"[..], b"", b"third"] {
+        // SAFETY: the data are as long as they say.
+        let sent = unsafe { source.lease().unwrap().send_to(data.as_ptr(), data.len(), Some(&to)) };
+        assert_eq!(sent.unwrap(), data.len());
+        let mut got = [0; 100];
+        let (n, from) = peer.recv_from(&mut got).unwrap();
+        assert_eq!((&got[..n], from), (data, address_of(&source)));
+        peer.send_to(data, from).unwrap();
+        let came = complete(&hub, &source, Direction::Read, |descriptor| {
+            // SAFETY: the buffer is as long as it says.
+            unsafe { descriptor.recv_from(got.as_mut_ptr(), got.len(), true) }
+        })
+        .unwrap();
+        assert_eq!((&got[..came.len], came.truncated), (data, false));
+        assert_eq!(came.from.unwrap().to_string(), peer.local_addr().unwrap().to_string());
+    }
+}
+
+#[test]
+fn datagram_that_does_not_fit_is_cut_and_says_so() {
+    let hub = hub();
+    let source = udp();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.send_to(b"longer", address_of(&source)).unwrap();
+    peer.send_to(b"fits", address_of(&source)).unwrap();
+    let mut got = [0; 4];
+    for (data, truncated) in [(b"long", true), (b"fits", false)] {
+        let came = complete(&hub, &source, Direction::Read, |descriptor| {
+            // SAFETY: the buffer is as long as it says.
+            unsafe { descriptor.recv_from(got.as_mut_ptr(), got.len(), true) }
+        })
+        .unwrap();
+        assert_eq!((&got, came.truncated), (data, truncated));
+    }
+}
+
+#[test]
+fn several_datagrams_go_and_come_at_once() {
+    let hub = hub();
+    let (here, there) = (udp(), udp());
+    here.lease().unwrap().connect(&address_of(&there).into()).unwrap();
+    let data: Vec<_> = (0..5_u8).map(|i| vec![i; usize::from(i)]).collect();
+    let all: Vec<_> = data.iter().map(|one| (one.as_ptr(), one.len(), None)).collect();
+    // SAFETY: each is as long as it says.
+    assert_eq!(unsafe { here.lease().unwrap().send_many(&all) }.unwrap(), 5);
+    let mut buffers = vec![vec![0; 100]; 8];
+    let mut came = Vec::new();
+    while came.len() < 5 {
+        let rooms: Vec<_> = buffers[came.len()..].iter_mut().map(|one| (one.as_mut_ptr(), one.len())).collect();
+        // SAFETY: each is as long as it says.
+        let some = complete(&hub, &there, Direction::Read, |descriptor| unsafe { descriptor.recv_many(&rooms) });
+        came.extend(some.unwrap());
+    }
+    for (i, (one, buffer)) in came.iter().zip(&buffers).enumerate() {
+        assert_eq!(buffer[..one.len], data[i]);
+    }
+}
+
+#[test]
+fn several_os_threads_on_one_hub_serve_many_connections() {
+    const CONNECTIONS: usize = 50;
+    const MESSAGES: usize = 20;
+    let hub = hub();
+    let (sources, peers): (Vec<_>, Vec<_>) = (0..CONNECTIONS).map(|_| connection()).unzip();
+    let sources = Arc::new(sources);
+    let ended = Arc::new(AtomicUsize::new(0));
+    for id in 0..CONNECTIONS {
+        hub.push(coroutine(&hub, id));
+    }
+    let serve = {
+        let hub = hub.clone();
+        move || {
+            while ended.load(Ordering::SeqCst) < CONNECTIONS {
+                let Some(who) = hub.take() else {
+                    hub.wait(sys::now() + 50_000_000, hub.interrupts()).unwrap();
+                    continue;
+                };
+                who.wait().enter();
+                let source = &sources[who.id()];
+                let mut buf = [0; 100];
+                loop {
+                    let seen = source.read.snapshot();
+                    let got = recv(&source.lease().unwrap(), &mut buf);
+                    match got {
+                        Ok(0) => {
+                            ended.fetch_add(1, Ordering::SeqCst);
+                            hub.interrupt();
+                            break;
+                        }
+                        Ok(n) => assert_eq!(send(&source.lease().unwrap(), &buf[..n]).unwrap(), n),
+                        Err(error) => {
+                            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                            source.read.would_block(seen);
+                            if parks(&hub, source, Direction::Read, &who, NEVER) {
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    let servers: Vec<_> = (0..4).map(|_| thread::spawn(serve.clone())).collect();
+    let clients: Vec<_> = peers
+        .into_iter()
+        .enumerate()
+        .map(|(id, mut peer)| {
+            thread::spawn(move || {
+                for i in 0..MESSAGES {
+                    let data = [(id * MESSAGES + i) as u8; 30];
+                    peer.write_all(&data).unwrap();
+                    let mut got = [0; 30];
+                    peer.read_exact(&mut got).unwrap();
+                    assert_eq!(got, data);
+                }
+            })
+        })
+        .collect();
+    for each in clients.into_iter().chain(servers) {
+        each.join().unwrap();
+    }
+}
