@@ -102,6 +102,33 @@ docs: build ## the API reference as HTML, into docs/api
 wheel: $(VENV)/.tools ## a wheel for this interpreter, into dist
 	$(BIN)/maturin build --release --locked -i $(BIN)/python -o dist
 
+# One wheel for each system and each Python: docs/packaging.md. WHEELS are Rust's names of systems.
+WHEELS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+PYTHONS := 3.11 3.12 3.13 3.14 3.15 3.14t 3.15t
+.PHONY: version wheels sdist test-wheels test-sdist
+
+wheels: $(WHEELS:%=wheels-%) ## Linux wheels for each Python, into dist; some with PYTHONS="3.13 3.14t" WHEELS=x86_64-unknown-linux-gnu
+
+$(VENV)/.wheels: $(VENV)/.tools
+	$(BIN)/python -m pip install -q --group wheels
+	@touch $@
+
+wheels-%: $(VENV)/.wheels
+	PATH="$(abspath $(BIN)):$$PATH" tools/wheels.sh $* $(PYTHONS)
+
+version: ## print the version, which Cargo.toml has
+	@sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q;}' Cargo.toml
+
+sdist: $(VENV)/.tools ## the source distribution, into dist
+	$(BIN)/maturin sdist -o dist
+
+test-wheels: $(VENV)/.wheels ## what is in dist, each installed where it is for, and tested; less with ONLY='*cp313*', TESTS=tests/test_tcp.py, SMOKE=1
+	$(BIN)/python tools/test_wheels.py $(if $(SMOKE),--smoke) $(patsubst %,--only '%',$(ONLY)) \
+		$(PYTHON_FREETHREADED:%=--python %) $(TESTS)
+
+test-sdist: sdist ## the source distribution, installed from scratch and tested with its own tests
+	@$(MAKE) --no-print-directory test-wheels ONLY='*.tar.gz'
+
 clean: ## remove what the other commands made
 	rm -rf $(VENV) $(VENV_FT) dist docs/api target benches/native/target python/sock/*.so .pytest_cache .mypy_cache .ruff_cache
 
