@@ -58,7 +58,7 @@ ifneq ($(PYTHON_FREETHREADED),)
 	PYTHON_GIL=0 $(VENV_FT)/bin/python tests/soak.py --seconds $(or $(SECONDS),600)
 endif
 
-lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest; every finding is an error
+lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest, zizmor; every finding is an error
 	cargo fmt --check
 	cargo fmt --check --manifest-path benches/native/Cargo.toml
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets -- -D warnings
@@ -69,6 +69,7 @@ lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest; every fin
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	cd python && ../$(BIN)/stubtest sock --mypy-config-file ../pyproject.toml --allowlist ../stubtest.allow
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 format: $(VENV)/.lint ## format all sources
 	cargo fmt

@@ -1,11 +1,11 @@
 """Installs each wheel of dist where it is for, tests it there, and prints a table of what was run, and how it went.
 
-A wheel is for an interpreter of one version, on one system. Tried are the interpreters of this machine; and, on a Debian
-machine as root, those of Debian's newer releases and of its arm64 (under qemu), each in a root of its own that has nothing
-else; and for musl one that is built here from Debian's sources. In each, pip installs the wheel into a new virtual
-environment, with no index and no sources of the library in sight; then come `smoke.py` and, but where programs are
-emulated, the tests. A wheel for which there is no such place is listed as not run. The source distribution is built and
-installed by pip from scratch, and tested with the tests that it holds. What is made is kept in target/test-wheels.
+A wheel is for an interpreter of one version, on one system. Tried are the interpreters of this machine; and, on a
+Debian machine as root, those of Debian's newer releases and of its arm64 (under qemu), each in a root of its own that has
+nothing else; and for musl one that is built here from Debian's sources. In each, pip installs the wheel into a new
+virtual environment, with no index and no sources of the library in sight; then come `smoke.py` and, but where programs
+are emulated, the tests. A wheel for which there is no such place is listed as not run. The source distribution is built
+and installed by pip from scratch, and tested with the tests that it holds. What is made is kept in target/test-wheels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import io
 import os
 import platform
 import shlex
@@ -20,9 +21,11 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from elftools.elf.elffile import ELFFile
 from packaging.utils import parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,10 +201,14 @@ def musl() -> Environment:
             call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', 'musl-tools')
         # As gcc itself, it says that it is for glibc, which CPython's configure takes for a contradiction.
         compiler = tree / 'cc'
-        compiler.write_text('#!/bin/sh\n[ "$*" = --print-multiarch ] && exec echo x86_64-linux-musl\nexec musl-gcc "$@"\n')
+        compiler.write_text("""#!/bin/sh
+[ "$*" = --print-multiarch ] && exec echo x86_64-linux-musl
+exec musl-gcc "$@"
+""")
         compiler.chmod(0o755)
         zlib, python = apt.source('zlib'), apt.source(f'python{version}')
-        call('sh', '-c', f'./configure --static --prefix={tree}/zlib && make install', cwd=zlib, CC=str(compiler), CFLAGS='-O2 -fPIC')
+        call('./configure', '--static', f'--prefix={tree}/zlib', cwd=zlib, CC=str(compiler), CFLAGS='-O2 -fPIC')
+        call('make', '-s', 'install', cwd=zlib)
         configure = [
             './configure', '-q', '--prefix=/usr', '--build=x86_64-pc-linux-musl', '--without-ensurepip',
             '--disable-test-modules', 'PKG_CONFIG=/bin/false', f'ZLIB_CFLAGS=-I{tree}/zlib/include',
@@ -273,9 +280,20 @@ def failed(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode != 0
 
 
+def needed(wheel: Path) -> set[str]:
+    """The shared libraries that its extension names."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith('.so'))
+        dynamic = ELFFile(io.BytesIO(archive.read(name))).get_section_by_name('.dynamic')
+        return {tag.needed for tag in dynamic.iter_tags('DT_NEEDED')}
+
+
 def audit(wheel: Path) -> str:
     """Whether a wheel of Linux keeps to what its tag allows."""
-    if 'linux' not in wheel.name:
+    if 'musllinux' in wheel.name:
+        # Not by auditwheel, which knows musl by Alpine's name for it alone: musl takes libc.so for itself everywhere.
+        return 'yes' if needed(wheel) <= {'libc.so'} else 'NO'
+    if 'manylinux' not in wheel.name:
         return ''
     tags = {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}
     command = [sys.executable, '-m', 'auditwheel', 'show', wheel]
@@ -329,9 +347,7 @@ def main() -> None:
     parser.add_argument('--python', action='append', default=[], metavar='PATH', help='one more interpreter to look at')
     parser.add_argument('tests', nargs='*', help='arguments of pytest; default: all tests')
     options = parser.parse_args()
-    artifacts = sorted(
-        path for path in (ROOT / 'dist').glob(options.only) if path.name.endswith(('.whl', '.tar.gz'))
-    )
+    artifacts = sorted(path for path in (ROOT / 'dist').glob(options.only) if path.name.endswith(('.whl', '.tar.gz')))
     if not artifacts:
         sys.exit('nothing of that name in dist: make wheels, make sdist')
     WORK.mkdir(parents=True, exist_ok=True)
