@@ -1,8 +1,8 @@
 """Installs each wheel of dist where it is for, tests it there, and prints a table of what was run, and how it went.
 
 A wheel is for an interpreter of one version, on one system. Tried are the interpreters of this machine; and, on a
-Debian machine as root, those of Debian's newer releases and of its arm64 (under qemu), each in a root of its own that has
-nothing else; and for musl one that is built here from Debian's sources. In each, pip installs the wheel into a new
+Debian machine as root, those of Debian's newer releases and of its arm64 (under qemu), each in a root of its own that
+has nothing else; and for musl one that is built here from Debian's sources. In each, pip installs the wheel into a new
 virtual environment, with no index and no sources of the library in sight; then come `smoke.py` and, but where programs
 are emulated, the tests. A wheel for which there is no such place is listed as not run. The source distribution is built
 and installed by pip from scratch, and tested with the tests that it holds. What is made is kept in target/test-wheels.
