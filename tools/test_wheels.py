@@ -195,10 +195,11 @@ def musl() -> Environment:
     version, release = MUSL
     tree, made = kept('musl')
     if not made:
-        apt = Apt(release)
-        if shutil.which('musl-gcc') is None:
+        apt, libraries = Apt(release), tree / 'libraries'
+        if shutil.which('musl-gcc') is None or shutil.which('autoreconf') is None:
             call('apt-get', 'update', '-qq')
-            call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', 'musl-tools')
+            tools = ('musl-tools', 'autoconf', 'autoconf-archive', 'automake', 'libtool')
+            call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', *tools)
         # As gcc itself, it says that it is for glibc, which CPython's configure takes for a contradiction.
         compiler = tree / 'cc'
         compiler.write_text("""#!/bin/sh
@@ -206,13 +207,18 @@ def musl() -> Environment:
 exec musl-gcc "$@"
 """)
         compiler.chmod(0o755)
-        zlib, python = apt.source('zlib'), apt.source(f'python{version}')
-        call('./configure', '--static', f'--prefix={tree}/zlib', cwd=zlib, CC=str(compiler), CFLAGS='-O2 -fPIC')
-        call('make', '-s', 'install', cwd=zlib)
+        zlib, libffi, python = apt.source('zlib'), apt.source('libffi'), apt.source(f'python{version}')
+        call('./autogen.sh', cwd=libffi)
+        build = '--build=x86_64-pc-linux-musl'
+        plain = ('--disable-shared', '--disable-docs', '--disable-exec-static-tramp', build)
+        for library, options in ((zlib, ('--static',)), (libffi, plain)):
+            call('./configure', f'--prefix={libraries}', *options, cwd=library, CC=str(compiler), CFLAGS='-O2 -fPIC')
+            call('make', '-s', 'install', cwd=library)
+        include, link = f'-I{libraries}/include', f'-L{libraries}/lib'
         configure = [
-            './configure', '-q', '--prefix=/usr', '--build=x86_64-pc-linux-musl', '--without-ensurepip',
-            '--disable-test-modules', 'PKG_CONFIG=/bin/false', f'ZLIB_CFLAGS=-I{tree}/zlib/include',
-            f'ZLIB_LIBS=-L{tree}/zlib/lib -lz',
+            './configure', '-q', '--prefix=/usr', build, '--without-ensurepip', '--disable-test-modules',
+            'PKG_CONFIG=/bin/false', f'ZLIB_CFLAGS={include}', f'ZLIB_LIBS={link} -lz',
+            f'LIBFFI_CFLAGS={include}', f'LIBFFI_LIBS={link} -lffi',
         ]  # fmt: skip
         call(*configure, cwd=python, CC=str(compiler), CFLAGS='-O1')
         call('make', '-s', f'-j{os.cpu_count()}', 'install', f'DESTDIR={tree}', cwd=python)
@@ -303,7 +309,7 @@ def audit(wheel: Path) -> str:
 
 def try_out(artifact: Path, environment: Environment, tests: Sequence[str] | None) -> Iterable[str]:
     """Yields what was seen; what went wrong begins with FAILED."""
-    folder = WORK / 'environment'
+    folder = WORK / 'environments' / artifact.name
     shutil.rmtree(folder, ignore_errors=True)
     sources = folder / 'sources'
     sources.mkdir(parents=True)
