@@ -4,7 +4,8 @@ PYTHON ?= python3
 PYTHON_FREETHREADED ?= $(shell command -v python3.14t)
 
 VENV := .venv
-BIN := $(VENV)/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
 VENV_FT := .venv-freethreaded
 SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -68,7 +69,7 @@ lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest, zizmor; e
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	cd python && ../$(BIN)/stubtest sock --mypy-config-file ../pyproject.toml --allowlist ../stubtest.allow
+	cd python && ../$(BIN)/stubtest sock --mypy-config-file ../pyproject.toml --allowlist ../stubtest.allow --ignore-unused-allowlist
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
 format: $(VENV)/.lint ## format all sources
@@ -139,13 +140,13 @@ $(1)/.tools: pyproject.toml
 	@$(2) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo '$(2) is older than Python 3.11: name a newer one with PYTHON=...'; exit 1; }
 	@command -v cargo >/dev/null || { echo 'cargo is not there: install Rust, see https://rustup.rs'; exit 1; }
-	test -x $(1)/bin/python || $(2) -m venv $(1)
-	$(1)/bin/python -m pip install -q --upgrade 'pip>=25.1'
-	$(1)/bin/python -m pip install -q --group build
+	test -x $(1)/$(SCRIPTS)/python || $(2) -m venv $(1)
+	$(1)/$(SCRIPTS)/python -m pip install -q --upgrade 'pip>=25.1'
+	$(1)/$(SCRIPTS)/python -m pip install -q --group build
 	@touch $$@
 
 $(1)/.built: $(1)/.tools $$(SOURCES)
-	VIRTUAL_ENV=$$(abspath $(1)) $(1)/bin/maturin develop --release --locked --quiet
+	VIRTUAL_ENV=$$(abspath $(1)) $(1)/$(SCRIPTS)/maturin develop --release --locked --quiet
 	@touch $$@
 endef
 $(eval $(call venv,$(VENV),$(PYTHON)))
