@@ -126,7 +126,7 @@ sdist: $(VENV)/.tools ## the source distribution, into dist
 
 test-wheels: $(VENV)/.wheels ## what is in dist, each installed where it is for, and tested; less with ONLY='*cp313*', TESTS=tests/test_tcp.py, SMOKE=1
 	$(BIN)/python tools/test_wheels.py $(if $(SMOKE),--smoke) $(patsubst %,--only '%',$(ONLY)) \
-		$(PYTHON_FREETHREADED:%=--python %) $(TESTS)
+		$(PYTHON_FREETHREADED:%=--python %) $(if $(TESTS),-- $(TESTS))
 
 test-sdist: sdist ## the source distribution, installed from scratch and tested with its own tests
 	@$(MAKE) --no-print-directory test-wheels ONLY='*.tar.gz'
