@@ -4,7 +4,8 @@ PYTHON ?= python3
 PYTHON_FREETHREADED ?= $(shell command -v python3.14t)
 
 VENV := .venv
-BIN := $(VENV)/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
 VENV_FT := .venv-freethreaded
 VENV_ASAN := .venv-asan
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -95,7 +96,7 @@ ifneq ($(PYTHON_FREETHREADED),)
 	PYTHON_GIL=0 $(VENV_FT)/bin/python tests/soak.py --seconds $(or $(SECONDS),600)
 endif
 
-lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest; every finding is an error
+lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest, zizmor; every finding is an error
 	cargo fmt --check
 	cargo fmt --check --manifest-path benches/native/Cargo.toml
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets -- -D warnings
@@ -106,6 +107,7 @@ lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest; every fin
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	cd python && ../$(BIN)/stubtest sock --mypy-config-file ../pyproject.toml --allowlist ../stubtest.allow --ignore-unused-allowlist
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 format: $(VENV)/.lint ## format all sources
 	cargo fmt
@@ -139,6 +141,33 @@ docs: build ## the API reference as HTML, into docs/api
 wheel: $(VENV)/.tools ## a wheel for this interpreter, into dist
 	$(BIN)/maturin build --release --locked -i $(BIN)/python -o dist
 
+# One wheel for each system and each Python: docs/packaging.md. WHEELS are Rust's names of systems.
+WHEELS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+PYTHONS := 3.11 3.12 3.13 3.14 3.15 3.14t 3.15t
+.PHONY: version wheels sdist test-wheels test-sdist
+
+wheels: $(WHEELS:%=wheels-%) ## Linux wheels for each Python, into dist; some with PYTHONS="3.13 3.14t" WHEELS=x86_64-unknown-linux-gnu
+
+$(VENV)/.wheels: $(VENV)/.tools
+	$(BIN)/python -m pip install -q --group wheels
+	@touch $@
+
+wheels-%: $(VENV)/.wheels
+	PATH="$(abspath $(BIN)):$$PATH" tools/wheels.sh $* $(PYTHONS)
+
+version: ## print the version, which Cargo.toml has
+	@sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q;}' Cargo.toml
+
+sdist: $(VENV)/.tools ## the source distribution, into dist
+	$(BIN)/maturin sdist -o dist
+
+test-wheels: $(VENV)/.wheels ## what is in dist, each installed where it is for, and tested; less with ONLY='*cp313*', TESTS=tests/test_tcp.py, SMOKE=1
+	$(BIN)/python tools/test_wheels.py $(if $(SMOKE),--smoke) $(patsubst %,--only '%',$(ONLY)) \
+		$(PYTHON_FREETHREADED:%=--python %) $(if $(TESTS),-- $(TESTS))
+
+test-sdist: sdist ## the source distribution, installed from scratch and tested with its own tests
+	@$(MAKE) --no-print-directory test-wheels ONLY='*.tar.gz'
+
 clean: ## remove what the other commands made
 	rm -rf $(VENV) $(VENV_FT) $(VENV_ASAN) dist docs/api target benches/native/target python/sock/*.so .pytest_cache .mypy_cache .ruff_cache
 
@@ -148,13 +177,13 @@ $(1)/.tools: pyproject.toml
 	@$(2) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo '$(2) is older than Python 3.11: name a newer one with PYTHON=...'; exit 1; }
 	@command -v cargo >/dev/null || { echo 'cargo is not there: install Rust, see https://rustup.rs'; exit 1; }
-	test -x $(1)/bin/python || $(2) -m venv $(1)
-	$(1)/bin/python -m pip install -q --upgrade 'pip>=25.1'
-	$(1)/bin/python -m pip install -q --group build
+	test -x $(1)/$(SCRIPTS)/python || $(2) -m venv $(1)
+	$(1)/$(SCRIPTS)/python -m pip install -q --upgrade 'pip>=25.1'
+	$(1)/$(SCRIPTS)/python -m pip install -q --group build
 	@touch $$@
 
 $(1)/.built: $(1)/.tools $$(SOURCES)
-	VIRTUAL_ENV=$$(abspath $(1)) $(1)/bin/maturin develop --release --locked --quiet
+	VIRTUAL_ENV=$$(abspath $(1)) $(1)/$(SCRIPTS)/maturin develop --release --locked --quiet
 	@touch $$@
 endef
 $(eval $(call venv,$(VENV),$(PYTHON)))

@@ -57,6 +57,7 @@ def test_recv_into_no_writable_buffer_is_a_type_error(peer, into):
         (lambda s: s.recv(), TypeError, 'buf'),
         (lambda s: s.recv(bytearray(5), wrong=1), TypeError, 'wrong'),
         (lambda s: s.recvn(bytearray(5), 6), ValueError, 'recvn of 6 bytes into a buffer of 5'),
+        (lambda s: s.recvn(5), TypeError, 'takes a writable buffer such as a bytearray, not int$'),
         (lambda s: s.recvn(bytearray(5), -1), ValueError, 'takes 0 byte or more'),
         (lambda s: s.recvn(bytearray(5), '5'), TypeError, 'number of bytes, not str'),
         (lambda s: s.recvall(-1), ValueError, 'maxlen must not be negative'),

@@ -645,10 +645,12 @@ def test_times_that_were_read_can_be_set_again(tcp, name, value, got):
 def test_peergroups_are_as_many_as_there_are():
     program = """
         import os, socket, sock
-        os.setgroups(range(1, 5001))
+        # musl sets 32 at most.
+        groups = list(range(1, min(5000, os.sysconf('SC_NGROUPS_MAX')) + 1))
+        os.setgroups(groups)
         ours, theirs = socket.socketpair()
         with sock.fromsocket(ours) as s, theirs:
-            assert s.getopt('so_peergroups') == list(range(1, 5001))
+            assert s.getopt('so_peergroups') == groups
     """
     subprocess.run([sys.executable, '-c', textwrap.dedent(program)], check=True, timeout=30)
 

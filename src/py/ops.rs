@@ -322,10 +322,10 @@ impl Op {
         }
         // SAFETY: the object is alive.
         if unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) } == 0 {
-            let wanted = if writable {
-                "a writable buffer such as a bytearray, or a number of bytes"
-            } else {
-                "bytes or another buffer"
+            let wanted = match self.what {
+                What::RecvExactly => "a writable buffer such as a bytearray",
+                _ if writable => "a writable buffer such as a bytearray, or a number of bytes",
+                _ => "bytes or another buffer",
             };
             return PyTypeError::new_err(format!("{} takes {wanted}, not {kind}", self.what.name()));
         }
