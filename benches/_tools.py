@@ -148,7 +148,7 @@ class Others:
 
 
 #: How often a disturbed measurement is repeated at most.
-REPEATS = 3
+REPEATS = 2
 
 
 def undisturbed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
