@@ -92,9 +92,7 @@ class Cpu:
 
     def since(self, before: Cpu) -> Cpu:
         total, user, system = (getattr(self, name) - getattr(before, name) for name in ('total', 'user', 'system'))
-        # The sampled parts of the exact total.
-        sampled = user + system
-        return Cpu(total, total * user / sampled, total * system / sampled) if sampled > 0 else Cpu(total, total)
+        return Cpu(total, user, system)
 
 
 def cpu_time(pid: int) -> Cpu:

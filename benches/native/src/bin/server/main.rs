@@ -1,6 +1,6 @@
 //! The bar: a server with nothing between it and the OS but mio. One thread, edge-triggered readiness.
 //!
-//! `server MODE [PATH]`: MODE is `echo`, `source` (sends without end), `sink` (receives, and answers FIN with how many
+//! `server MODE [PATH]`: MODE is `echo` (or `bytes`, which is the same here), `source` (sends without end), `sink` (receives, and answers FIN with how many
 //! bytes there were) or `udp`. With a PATH it listens on a unix socket there. Prints its port or path and serves until
 //! its stdin ends.
 
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> io::Error {
-    io::Error::other("usage: server echo|source|sink|udp [PATH]")
+    io::Error::other("usage: server echo|bytes|source|sink|udp [PATH]")
 }
 
 /// Prints where it listens, and ends the process when stdin ends.

@@ -68,7 +68,8 @@ pub fn serve_unix(mode: &str, path: &str) -> io::Result<()> {
 
 fn serve<L: Listener>(mut listener: L, mode: &str, announce: impl FnOnce()) -> io::Result<()> {
     let (serve, interest, mut buffer): (Serve<L::Stream>, _, _) = match mode {
-        "echo" => (echo, Interest::READABLE, vec![0; 1 << 16]),
+        // One buffer serves all: it never holds one while it waits.
+        "echo" | "bytes" => (echo, Interest::READABLE, vec![0; 1 << 16]),
         "source" => (source, Interest::WRITABLE, block()),
         "sink" => (sink, Interest::READABLE, vec![0; BLOCK]),
         _ => return Err(crate::usage()),
