@@ -336,6 +336,43 @@ def test_recvmany_gives_what_is_there(udp, other):
     run(main)
 
 
+def test_recvmany_of_a_number_gives_bytes(udp, other):
+    async def main():
+        datagrams = [b'', b'x' * 512, *(b'%d' % i for i in range(98)), os.urandom(65000)]
+        got = []
+        for i, data in enumerate(datagrams, 1):
+            other.sendto(data, tuple(udp.local_addr))
+            if i % 50 == 0 or i == len(datagrams):
+                while len(got) < i:
+                    batch = await udp.recvmany(60, expires=soon())
+                    assert 1 <= len(batch) <= 60
+                    assert all(sender == address_of(other) for _, sender in batch)
+                    got += [data for data, _ in batch]
+        assert got == datagrams
+        assert udp.stats.bytes_received == sum(map(len, datagrams))
+
+    run(main)
+
+
+def test_recvmany_of_a_number_takes_what_a_unix_socket_sends_at_most(tmp_path):
+    if sys.platform == 'win32':
+        pytest.skip('unix datagrams are not there')
+    longest = os.urandom(150_000)
+
+    async def main():
+        with sock.udp('unix') as receiver, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            receiver.bind(str(tmp_path / 'receiver'))
+            sender.bind(str(tmp_path / 'sender'))
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            for data in (longest, b'short'):
+                sender.sendto(data, str(tmp_path / 'receiver'))
+            got = await receiver.recvmany(5, expires=soon())
+            assert [data for data, _ in got] == [longest, b'short']
+            assert got[0][1].path == str(tmp_path / 'sender')
+
+    run(main)
+
+
 def test_recvmany_waits_for_the_first(udp, other):
     async def send_later():
         await sock.sleep(0.01)
@@ -451,7 +488,10 @@ def test_sendmany_error_tells_how_many_went(udp, other):
         (lambda s: s.recvmany([]), ValueError, 'one buffer'),
         (lambda s: s.recvmany([bytearray()]), ValueError, 'room'),
         (lambda s: s.recvmany([b'x']), TypeError, 'writable'),
-        (lambda s: s.recvmany(5), TypeError, 'iterable'),
+        (lambda s: s.recvmany(5.0), TypeError, 'iterable'),
+        (lambda s: s.recvmany(0), ValueError, '1 datagram or more'),
+        (lambda s: s.recvmany(True), TypeError, 'number of datagrams'),
+        (lambda s: s.recvmany(2**70), ValueError, 'out of range'),
         (lambda s: s.sendmany([b'x']), TypeError, 'pairs'),
         (lambda s: s.sendmany([(b'x', '127.0.0.1')]), TypeError, 'SockAddr'),
         (lambda s: s.sendmany([('text', None)]), TypeError, 'buffer'),

@@ -268,6 +268,9 @@ class Datagram(Socket):
         *,
         expires: float | None = None,
     ) -> Operation[int]: ...
+    @overload
+    def recvmany(self, bufs: int, *, expires: float | None = None) -> Operation[list[tuple[bytes, SockAddr]]]: ...
+    @overload
     def recvmany(
         self, bufs: Iterable[Buffer], *, expires: float | None = None
     ) -> Operation[list[tuple[int, SockAddr]]]: ...

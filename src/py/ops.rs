@@ -24,7 +24,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use self::datagrams::{Outgoing, Receive, Views};
+use self::datagrams::{Outgoing, Receive, Rooms};
 use super::address::SockAddr;
 use super::calls::bug;
 use super::error::{self, Moved};
@@ -71,7 +71,7 @@ enum What {
     /// A datagram to an address, or to the connected one.
     SendTo(Option<Py<SockAddr>>),
     /// The datagrams that are there.
-    RecvMany(Box<Views>),
+    RecvMany(Box<Rooms>),
     /// Several datagrams, each to its address. `want` and `moved` count datagrams.
     SendMany(Box<Outgoing>),
     SendFile(Box<FilePart>),
@@ -345,7 +345,7 @@ impl Op {
             }
         }
         match &mut self.what {
-            What::RecvMany(views) => views.clear(),
+            What::RecvMany(rooms) => rooms.clear(),
             What::SendMany(outgoing) => outgoing.clear(),
             _ => {}
         }
@@ -1077,16 +1077,21 @@ pub fn recv<'py>(
 
 /// A number of bytes.
 fn count(n: &Bound<'_, PyAny>, what: &str, least: i64) -> PyResult<usize> {
+    counted(n, what, "byte", least)
+}
+
+/// A number of `unit`s, `least` or more.
+fn counted(n: &Bound<'_, PyAny>, what: &str, unit: &str, least: i64) -> PyResult<usize> {
     if n.is_instance_of::<pyo3::types::PyBool>() {
-        return Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not a bool")));
+        return Err(PyTypeError::new_err(format!("{what} takes a number of {unit}s, not a bool")));
     }
     match n.extract::<i64>() {
         Ok(n) if n >= least => Ok(n as usize),
-        Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} byte or more, not {n}"))),
+        Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} {unit} or more, not {n}"))),
         Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(n.py()) => {
-            Err(PyValueError::new_err(format!("{what}: the number of bytes is out of range")))
+            Err(PyValueError::new_err(format!("{what}: the number of {unit}s is out of range")))
         }
-        Err(_) => Err(PyTypeError::new_err(format!("{what} takes a number of bytes, not {}", n.get_type().name()?))),
+        Err(_) => Err(PyTypeError::new_err(format!("{what} takes a number of {unit}s, not {}", n.get_type().name()?))),
     }
 }
 

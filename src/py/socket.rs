@@ -667,7 +667,8 @@ impl Datagram {
 
     /// Receives datagrams, one at least and at most one into each buffer, in as few system calls as the OS allows:
     /// a list of (length, sender's `SockAddr`). If some do not fit, raises `message_too_long`, with the whole list in the
-    /// error's `datagrams`. recvmmsg(2).
+    /// error's `datagrams`. With a number in place of buffers, at most so many, as bytes: a list that `sendmany` takes.
+    /// recvmmsg(2).
     #[pyo3(signature = (bufs, *, expires=None))]
     fn recvmany<'py>(
         slf: &Bound<'py, Self>,

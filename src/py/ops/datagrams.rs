@@ -1,14 +1,18 @@
 //! Datagrams, one or several for each system call. Each comes whole, or it is an error that says what of it fitted.
 
+use std::cell::UnsafeCell;
+
 use pyo3::types::{PyList, PyTuple};
+
+use crate::address::Family;
 
 use crate::sys::OsAddress;
 
 use super::super::socket::Datagram;
 use super::{
     Address, Arg, Attempt, Bound, Lease, Making, Moved, Op, Outcome, Py, PyAny, PyAnyMethods, PyBufferError, PyBytes,
-    PyErr, PyResult, PyTypeError, PyValueError, Python, SockAddr, Socket, Source, What, count, error, fail, ffi, io,
-    limit, number, sys, with_scratch,
+    PyErr, PyResult, PyTypeError, PyValueError, Python, SockAddr, Socket, Source, What, count, counted, error, fail,
+    ffi, io, limit, number, sys, with_scratch,
 };
 use pyo3::prelude::*;
 
@@ -100,6 +104,53 @@ impl Drop for Views {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Where datagrams that are received together go.
+pub(super) enum Rooms {
+    /// One into each buffer.
+    Buffers(Views),
+    /// As new bytes, so many at most.
+    Bytes(usize),
+}
+
+impl Rooms {
+    pub(super) fn clear(&mut self) {
+        if let Rooms::Buffers(views) = self {
+            views.clear();
+        }
+    }
+}
+
+/// Datagrams taken at once as new bytes.
+const BATCH: usize = 64;
+
+/// From one to the next in the scratch: room for the longest of IP, and not a multiple of a page, or all their first
+/// bytes would share one set of the processor's cache.
+const STRIDE: usize = (1 << 16) + 1088;
+
+thread_local! {
+    /// Made when first used; the system gives memory only where datagrams are written.
+    static SCRATCH: UnsafeCell<Vec<u8>> = const { UnsafeCell::new(Vec::new()) };
+}
+
+/// Lends room for `count` datagrams until it returns; `call` runs no code of others.
+fn with_rooms<R>(count: usize, longest: usize, call: impl FnOnce(&[(*mut u8, usize)]) -> R) -> R {
+    let lend = |data: *mut u8, stride: usize| {
+        let rooms: Vec<_> = (0..count).map(|i| (data.wrapping_add(i * stride), longest)).collect();
+        call(&rooms)
+    };
+    if longest > STRIDE {
+        return lend(Vec::<u8>::with_capacity(count * longest).as_mut_ptr(), longest);
+    }
+    SCRATCH.with(|scratch| {
+        // SAFETY: this OS thread's own, used by nobody else meanwhile, as no code of others runs.
+        let scratch = unsafe { &mut *scratch.get() };
+        if scratch.is_empty() {
+            *scratch = vec![0; BATCH * STRIDE];
+        }
+        lend(scratch.as_mut_ptr(), STRIDE)
+    })
 }
 
 /// Several datagrams on their way out. The pointers are the views'.
@@ -247,26 +298,52 @@ impl Op {
 
     #[inline(never)]
     pub(super) fn recv_many(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>) -> Outcome<Attempt> {
-        let What::RecvMany(views) = &self.what else {
+        let What::RecvMany(rooms) = &self.what else {
             return Ok(Attempt::WouldBlock);
         };
-        let rooms: Vec<_> = views.0.iter().map(|view| (view.buf.cast::<u8>(), view.len as usize)).collect();
-        // SAFETY: the rooms are the pinned buffers.
-        let got = match unsafe { lease.recv_many(&rooms) } {
+        let got = match &**rooms {
+            Rooms::Buffers(views) => {
+                let rooms: Vec<_> = views.0.iter().map(|view| (view.buf.cast::<u8>(), view.len as usize)).collect();
+                // SAFETY: the rooms are the pinned buffers.
+                unsafe { lease.recv_many(&rooms) }.map(|got| {
+                    // Most are as long as the one before.
+                    let mut last = (0, number(py, 0));
+                    let datagrams = got.into_iter().map(|each| {
+                        if each.len != last.0 {
+                            last = (each.len, number(py, each.len));
+                        }
+                        let length = last.1.clone_ref(py);
+                        (length, each)
+                    });
+                    datagrams.collect::<Vec<_>>()
+                })
+            }
+            // All the bytes first: to make a tuple may run the garbage collector, and so code of others.
+            Rooms::Bytes(count) => {
+                let longest = if source.family() == Family::Unix { LONGEST } else { 1 << 16 };
+                with_rooms((*count).min(BATCH), longest, |rooms| {
+                    // SAFETY: the rooms are lent, and read only as far as they were written.
+                    unsafe { lease.recv_many(rooms) }.map(|got| {
+                        let datagrams = got.into_iter().zip(rooms).map(|(each, &(data, _))| {
+                            // SAFETY: the system wrote so many bytes there.
+                            let bytes = PyBytes::new(py, unsafe { std::slice::from_raw_parts(data, each.len) });
+                            (bytes.into_any().unbind(), each)
+                        });
+                        datagrams.collect::<Vec<_>>()
+                    })
+                })
+            }
+        };
+        let got = match got {
             Ok(got) => got,
             Err(failed) => return self.datagram_failed(py, lease, failed),
         };
-        let truncated = got.iter().filter(|each| each.truncated).count();
+        let truncated = got.iter().filter(|(_, each)| each.truncated).count();
         let mut received = 0;
         let mut pairs = Vec::with_capacity(got.len());
-        let mut last = (0, number(py, 0));
-        for each in got {
+        for (what, each) in got {
             received += each.len;
-            // Most are as long as the one before.
-            if each.len != last.0 {
-                last = (each.len, number(py, each.len));
-            }
-            pairs.push(pair(py, last.1.clone_ref(py), self.senders().object(py, each.from)?)?);
+            pairs.push(pair(py, what, self.senders().object(py, each.from)?)?);
         }
         let all = PyList::new(py, pairs)?;
         source.received.add(received);
@@ -389,6 +466,11 @@ pub fn recv_many<'py>(
     bufs: &Bound<'py, PyAny>,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the object is alive.
+    if unsafe { ffi::PyLong_Check(bufs.as_ptr()) } != 0 {
+        let rooms = Rooms::Bytes(counted(bufs, "recvmany(n)", "datagram", 1)?);
+        return Ok(Making::on_socket(socket, What::RecvMany(Box::new(rooms)), expires)?.made());
+    }
     let bufs = listed(bufs)?;
     if bufs.is_empty() {
         return Err(PyValueError::new_err("recvmany takes one buffer at least"));
@@ -399,7 +481,7 @@ pub fn recv_many<'py>(
             return Err(PyValueError::new_err("recvmany needs room for one byte at least in each buffer"));
         }
     }
-    Ok(Making::on_socket(socket, What::RecvMany(Box::new(views)), expires)?.made())
+    Ok(Making::on_socket(socket, What::RecvMany(Box::new(Rooms::Buffers(views))), expires)?.made())
 }
 
 pub fn send_many<'py>(
