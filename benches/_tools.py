@@ -46,6 +46,11 @@ def names(known: Iterable[str]) -> Callable[[str], list[str]]:
     return parse
 
 
+def interpreter(value: str) -> str:
+    """For argparse: a command, or the path of one, which holds in any folder."""
+    return os.path.abspath(value) if os.path.dirname(value) else value
+
+
 def build_native() -> None:
     """Builds the native helpers; cargo does nothing where nothing has changed."""
     if shutil.which('cargo') is None:
@@ -179,17 +184,17 @@ def raise_file_limit(wanted: int) -> int:
     if resource is None:
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # With the right to, beyond the hard limit. macOS refuses what is beyond a limit of its own, 'unlimited' among it.
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
     enough = hard == resource.RLIM_INFINITY or hard >= wanted
+    # Who has the right to may go beyond the hard limit. macOS refuses what is beyond a limit of its own.
     for limits in ((wanted, hard if enough else wanted), (hard, hard), (10240, hard)):
-        if soft == resource.RLIM_INFINITY or soft >= wanted:
-            break
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         except (ValueError, OSError):
             continue
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return wanted if soft == resource.RLIM_INFINITY else soft
+        return limits[0]
+    return soft
 
 
 def resident_memory(pid: int | None = None) -> int:

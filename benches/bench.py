@@ -27,6 +27,7 @@ from _tools import (
     build_native,
     cores,
     disturbances,
+    interpreter,
     log,
     machine,
     names,
@@ -210,6 +211,7 @@ BARS = (
     Bar('accept', 'sock_recv', BEST, 1),
     Bar('udp512x64', 'sock_recvfrom', NATIVE, 1.2),
     Bar('udp512x64', 'sock_recvfrom', BEST, 1),
+    Bar('udp512x64', 'sock_recvmany', NATIVE, 1),
     Bar('unix1kx64', 'sock_recv', NATIVE, 1.25),
     *(Bar('1kx64', 'sock_recv', peer, 1.8, 'per_second', at_least=True) for peer in COROUTINES),
     Bar('rate', 'sock_recv', NATIVE, 1.2, 'p99_us'),
@@ -230,7 +232,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--warmup', type=float, help='the same load before, not counted; default: 0.3, quick: 0.2')
     parser.add_argument('--quick', action='store_true', help='the main rows: fewer scenarios, whom the bars name')
     parser.add_argument('--same-core', action='store_true', help='the load generator on the core of the server')
-    parser.add_argument('--python', default=sys.executable, help='the interpreter that runs the servers')
+    parser.add_argument(
+        '--python', type=interpreter, default=sys.executable, help='the interpreter that runs the servers'
+    )
     parser.add_argument(
         '--name', help="of the files in results; default: 'latest', 'quick', with '-same-core', '-freethreaded'"
     )

@@ -1,5 +1,6 @@
 """The main operations, one at a time, for `instructions.py`: `operations.py NAME COUNT` repeats one so many times."""
 
+import contextlib
 import gc
 import os
 import socket
@@ -11,12 +12,19 @@ import sock
 LATER = 3600
 
 
-async def ready_recv(count):
-    """`await conn.recv(buf)` of a byte that is there."""
+@contextlib.contextmanager
+def received(count):
+    """A socket with so many bytes to receive."""
     ours, theirs = socket.socketpair()
     theirs.sendall(bytes(count))
-    buf = bytearray(1)
     with sock.fromsocket(ours) as conn, theirs:
+        yield conn
+
+
+async def ready_recv(count):
+    """`await conn.recv(buf)` of a byte that is there."""
+    buf = bytearray(1)
+    with received(count) as conn:
         for _ in range(count):
             await conn.recv(buf)
 
@@ -47,10 +55,8 @@ async def echo_with_deadlines(count):
 
 async def deadline(count):
     """`with sock.deadline(t):` around an operation that completes at once."""
-    ours, theirs = socket.socketpair()
-    theirs.sendall(bytes(count))
     buf = bytearray(1)
-    with sock.fromsocket(ours) as conn, theirs:
+    with received(count) as conn:
         for _ in range(count):
             with sock.deadline(sock.clock() + LATER):
                 await conn.recv(buf)

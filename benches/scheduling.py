@@ -29,6 +29,7 @@ from _tools import (
     cores,
     cpu_time,
     disturbances,
+    interpreter,
     log,
     machine,
     names,
@@ -121,7 +122,7 @@ def arguments() -> argparse.Namespace:
         '--limit', type=float, help='seconds after which a measurement is given up; default: 60, quick: 15'
     )
     parser.add_argument('--quick', action='store_true', help='smaller counts: a fifth and less')
-    parser.add_argument('--python', default=sys.executable, help='the interpreter that is measured')
+    parser.add_argument('--python', type=interpreter, default=sys.executable, help='the interpreter that is measured')
     parser.add_argument(
         '--name', help="of the files in results; default: 'scheduling', 'quick-scheduling', '...-freethreaded'"
     )

@@ -16,7 +16,7 @@ import sys
 
 import _plot
 from _load import PATIENCE, under_load
-from _tools import HERE, about, build_native, log, machine, save
+from _tools import HERE, about, build_native, interpreter, log, machine, save
 
 CONNECTIONS = 64
 
@@ -71,7 +71,7 @@ ROWS = {
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--python', default=sys.executable, help='the interpreter that is measured')
+    parser.add_argument('--python', type=interpreter, default=sys.executable, help='the interpreter that is measured')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--seconds', type=float, default=2.0, help='of each measurement under load')
     parser.add_argument('--rows', default=','.join(ROWS), help=f'of {",".join(ROWS)}')

@@ -261,3 +261,24 @@ def test_more_instructions_than_recorded_fail(monkeypatch, tmp_path, capsys):
     run('--record')
     run()
     assert 'echo                     10501     10501   1.000' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(_tools.resource is None, reason='there is no such limit')
+def test_limit_of_open_files_goes_up_as_far_as_it_may_and_never_down():
+    code = """
+import resource, sys, _tools
+soft, wanted = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, 1024))
+print(_tools.raise_file_limit(wanted), *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+    def raised(soft, wanted):
+        command = [sys.executable, '-c', code, str(soft), str(wanted)]
+        ran = subprocess.run(command, cwd=ROOT / 'benches', capture_output=True, text=True, check=True)
+        return tuple(map(int, ran.stdout.split()))
+
+    assert raised(100, 500) == (500, 500, 1024)
+    assert raised(600, 500) == (500, 600, 1024)
+    allowed, soft, hard = raised(100, 2000)
+    # With the right to, beyond the hard limit.
+    assert (allowed, soft, hard) in ((1024, 1024, 1024), (2000, 2000, 2000))
