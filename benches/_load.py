@@ -53,7 +53,8 @@ def under_load(
         def line() -> str:
             line = loading.stdout.readline().strip()
             if not line:
-                raise Failed(loading.communicate()[1].strip() or 'the load generator ended')
+                late = f'stopped after {PATIENCE} s'
+                raise Failed(loading.communicate()[1].strip() or ('it failed' if watchdog.is_alive() else late))
             return line
 
         def go_on() -> None:

@@ -250,10 +250,14 @@ def arguments() -> argparse.Namespace:
     return chosen
 
 
-def bars_of(scenarios: Iterable[str]) -> list[Bar]:
-    """What is to be checked of what is to be measured."""
+def bars_of(scenarios: Iterable[str], servers: Iterable[str] | None = None) -> list[Bar]:
+    """What is to be checked of what is to be measured; servers of None: all."""
     scenarios = set(scenarios)
-    return [bar for bar in BARS if {bar.scenario, bar.other_scenario or bar.scenario} <= scenarios]
+    chosen = [bar for bar in BARS if {bar.scenario, bar.other_scenario or bar.scenario} <= scenarios]
+    if servers is None:
+        return chosen
+    servers = {None, *servers}
+    return [bar for bar in chosen if {bar.server, bar.other} <= servers]
 
 
 def participants(name: str, options: argparse.Namespace) -> list[str]:
@@ -510,7 +514,7 @@ def main() -> None:
     rounds = run(options)
     summary = summarize(rounds)
     print_tables(summary)
-    verdicts = judge(rounds, bars_of(options.scenarios)) if not options.servers else []
+    verdicts = judge(rounds, bars_of(options.scenarios, options.servers))
     if verdicts:
         print_bars(verdicts)
 
