@@ -59,6 +59,8 @@ pub struct Wait {
     reason: AtomicU8,
     /// A cancel that came while the thread did not wait.
     cancelled: AtomicBool,
+    /// The thread has announced a wait before. Its own turn alone says and asks that.
+    parked: AtomicBool,
     budget: AtomicU32,
 }
 
@@ -75,6 +77,7 @@ impl Wait {
             state: Mutex::new(State { phase: Phase::Running, epoch: 0, deadline: NEVER, armed: None }),
             reason: AtomicU8::new(Reason::Event as u8),
             cancelled: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
             budget: AtomicU32::new(BUDGET),
         }
     }
@@ -88,7 +91,12 @@ impl Wait {
         }
     }
 
-    /// Whether the thread was cancelled while it did not wait; says so once.
+    /// Whether the thread was cancelled while it did not wait.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The same, once.
     pub fn take_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) && self.cancelled.swap(false, Ordering::AcqRel)
     }
@@ -108,6 +116,7 @@ impl Wait {
     /// Announces a wait and returns its epoch. `arm` makes the thread's handle for the timers, if an entry is needed;
     /// the second result is `true` when that entry may be the earliest.
     pub fn park<T>(&self, deadline: u64, timers: &Mutex<Timers<T>>, arm: impl FnOnce() -> T) -> (u32, bool) {
+        self.parked.store(true, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.phase = Phase::Parking;
         state.epoch = state.epoch.wrapping_add(1);
@@ -207,6 +216,9 @@ impl Wait {
 
     /// The thread has ended; gives back its handle among the timers, to be dropped.
     pub fn finish<T>(&self, timers: &Mutex<Timers<T>>) -> Option<T> {
+        if !self.parked.load(Ordering::Relaxed) {
+            return None; // there is no deadline, and nothing that could wake it
+        }
         let mut state = self.state.lock();
         state.phase = Phase::Done;
         state.deadline = NEVER;

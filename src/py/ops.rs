@@ -1219,7 +1219,42 @@ pub fn join<'py>(thread: &Bound<'py, Task>) -> PyResult<Bound<'py, PyAny>> {
             }
         }
     }
+    if thread.get().returned_none()
+        && let Some(task) = running(py)
+        && !task.get().wait().is_cancelled()
+        && task.get().wait().spend()
+    {
+        // SAFETY: it was made an object with the types.
+        return Ok(unsafe { Bound::from_borrowed_ptr(py, OVER.0.get()) });
+    }
     Ok(Making::tracked(What::Join, thread.clone().into_any())?.made())
+}
+
+/// What stands for operations that are over before they begin, and return None: most threads that are awaited have ended
+/// by then. Never counted down to nothing, since nobody gives back more than was taken.
+struct Over(UnsafeCell<ffi::PyObject>);
+
+// SAFETY: only the interpreter changes the object once it is made, as it does with objects that OS threads share.
+unsafe impl Sync for Over {}
+
+static OVER: Over = Over(UnsafeCell::new(ffi::PyObject_HEAD_INIT));
+
+unsafe extern "C" fn over_send(
+    _over: *mut ffi::PyObject,
+    _value: *mut ffi::PyObject,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    // SAFETY: the interpreter calls the slot with a place for the result.
+    unsafe {
+        ffi::Py_INCREF(ffi::Py_None());
+        *result = ffi::Py_None();
+    }
+    ffi::PySendResult::PYGEN_RETURN
+}
+
+/// No result and no exception: the end of an iterator, with None.
+unsafe extern "C" fn over_next(_over: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    ptr::null_mut()
 }
 
 /// What a thread waits for that is no socket: awaited once, woken once, from any OS thread, in any order.
@@ -1612,26 +1647,29 @@ unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc,
     }
 }
 
+/// How operations are stepped: by `am_send`, and by `tp_iternext`.
+const STEPS: [ffi::PyType_Slot; 2] =
+    [slot(ffi::Py_am_send, am_send as *mut c_void), slot(ffi::Py_tp_iternext, iternext as *mut c_void)];
+
 fn make_type<'py>(
     py: Python<'py>,
     doc: &CStr,
+    size: usize,
     flags: c_ulong,
-    more: &[ffi::PyType_Slot],
+    more: &[&[ffi::PyType_Slot]],
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut slots = vec![
         slot(ffi::Py_am_await, itself as *mut c_void),
-        slot(ffi::Py_am_send, am_send as *mut c_void),
         slot(ffi::Py_tp_iter, itself as *mut c_void),
-        slot(ffi::Py_tp_iternext, iternext as *mut c_void),
         slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
     ];
-    slots.extend(more);
+    slots.extend(more.concat());
     slots.push(slot(0, ptr::null_mut()));
     let flags =
         flags | ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
     let mut spec = ffi::PyType_Spec {
         name: c"sock._sock.Operation".as_ptr(),
-        basicsize: size_of::<OpObject>() as c_int,
+        basicsize: size as c_int,
         itemsize: 0,
         flags: flags as _,
         slots: slots.as_mut_ptr(),
@@ -1640,19 +1678,24 @@ fn make_type<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec)) }
 }
 
-fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
+const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
     ffi::PyType_Slot { slot, pfunc }
 }
 
 /// Makes the types, once for the process: subinterpreters are refused.
 pub fn make_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let doc = c"An operation on a socket, or a sleep: await it, once.";
-    let plain = make_type(py, doc, 0, &[slot(ffi::Py_tp_dealloc, dealloc::<false> as *mut c_void)])?;
-    let doc = c"A wait for what other threads do: await it, once.";
+    let size = size_of::<OpObject>();
+    let end = [slot(ffi::Py_tp_dealloc, dealloc::<false> as *mut c_void)];
+    let plain = make_type(py, c"An operation on a socket, or a sleep: await it, once.", size, 0, &[&STEPS, &end])?;
     let seen_into =
         [slot(ffi::Py_tp_dealloc, dealloc::<true> as *mut c_void), slot(ffi::Py_tp_traverse, traverse as *mut c_void)];
-    let tracked = make_type(py, doc, ffi::Py_TPFLAGS_HAVE_GC, &seen_into)?;
+    let doc = c"A wait for what other threads do: await it, once.";
+    let tracked = make_type(py, doc, size, ffi::Py_TPFLAGS_HAVE_GC, &[&STEPS, &seen_into])?;
+    let steps = [slot(ffi::Py_am_send, over_send as *mut c_void), slot(ffi::Py_tp_iternext, over_next as *mut c_void)];
+    let over = make_type(py, c"An operation that is over.", size_of::<ffi::PyObject>(), 0, &[&steps])?;
+    // SAFETY: nobody has it yet. It keeps its type.
+    unsafe { (*OVER.0.get()).ob_type = over.into_ptr().cast() };
     module.add("Operation", &plain)?;
     module.add("operations", (&plain, &tracked))?;
     OP_TYPE.store(plain.into_ptr().cast(), Ordering::Release);

@@ -4,11 +4,11 @@
 //! functions of `sock._scheduler` that are called here by name.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::c_ulong;
+use std::ffi::{CStr, c_ulong};
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit, PyTypeError};
@@ -30,13 +30,47 @@ const NESTING: u32 = 40;
 /// How deep the ends of Thread objects nest, each the last to hold on to the next.
 const DEALLOC_DEPTH: usize = 50;
 
-thread_local! {
-    /// The thread that runs on this OS thread. Whoever set it holds a reference until it is set back.
-    static CURRENT: Cell<*mut ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
+/// What runs on this OS thread.
+struct Here {
+    /// The thread that runs. Whoever set it holds a reference until it is set back.
+    current: Cell<*mut ffi::PyObject>,
     /// Turns inside turns, of threads that were started or resumed by what runs here.
-    static NESTED: Cell<u32> = const { Cell::new(0) };
+    nested: Cell<u32>,
     /// A loop of ours is below what runs here.
-    static LOOPING: Cell<bool> = const { Cell::new(false) };
+    looping: Cell<bool>,
+}
+
+impl Here {
+    fn running<'py>(&self, py: Python<'py>) -> Option<Borrowed<'py, 'py, Task>> {
+        // SAFETY: the pointer is null or a Task that whoever set it keeps alive until it is set back, which is not
+        // before what runs here has returned.
+        let any = unsafe { Borrowed::from_ptr_or_opt(py, self.current.get()) }?;
+        // SAFETY: only Tasks are ever put there.
+        Some(unsafe { any.cast_unchecked() })
+    }
+
+    fn is_polling(&self) -> bool {
+        self.looping.get() || self.nested.get() > 0
+    }
+
+    /// One turn inside whatever runs here.
+    fn turn(&self, task: &Bound<'_, Task>) -> PyResult<()> {
+        // Of those that run here, each inside the next, the innermost alone may be unlisted.
+        enlist(self.running(task.py()).as_deref().unwrap_or(task));
+        let outer = self.current.replace(task.as_ptr());
+        self.nested.set(self.nested.get() + 1);
+        let ended = step(task);
+        self.nested.set(self.nested.get() - 1);
+        if matches!(ended, Ok(false)) {
+            end_turn(task);
+        }
+        self.current.set(outer);
+        ended.map(drop)
+    }
+}
+
+thread_local! {
+    static HERE: Here = const { Here { current: Cell::new(ptr::null_mut()), nested: Cell::new(0), looping: Cell::new(false) } };
     /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it.
     static HUB: RefCell<(i64, Weak<Hub>)> = const { RefCell::new((0, Weak::new())) };
     /// Thread objects whose end waits for the end of others, below on the stack.
@@ -54,18 +88,67 @@ pub struct Task {
     label: Py<PyString>,
     /// The label is the whole name; else the id follows.
     named: bool,
-    done: AtomicBool,
+    /// Whether it has ended, and how: an `End`.
+    ended: AtomicU8,
     /// It failed, and nobody has seen that.
     unseen: AtomicBool,
-    context: Py<PyAny>,
-    /// An owned reference, or null once it has ended. Only the thread's own turn changes it, and its end.
-    coro: AtomicPtr<ffi::PyObject>,
+    context: Own,
+    coro: Own,
     /// No wait goes beyond this time: what `sock.deadline()` has set.
     limit: AtomicU64,
-    /// Its place in the hub's roster.
+    /// Its place in the hub's roster, or one of those below.
     place: AtomicUsize,
     /// Nothing is dropped under this lock, and no Python runs.
     state: parking_lot::Mutex<State>,
+}
+
+/// A reference that a thread gives back at its end, so that the next one gets the memory while it is in the cache. It is
+/// changed under the thread's lock alone, by the thread's own turn, or when nobody can reach the thread any more.
+struct Own(AtomicPtr<ffi::PyObject>);
+
+impl Own {
+    fn new(object: Bound<'_, PyAny>) -> Self {
+        Own(AtomicPtr::new(object.into_ptr()))
+    }
+
+    /// # Safety
+    /// This is the thread's own turn, or its lock is held and the result is used no longer than that.
+    unsafe fn get<'py>(&self, py: Python<'py>) -> Option<Borrowed<'_, 'py, PyAny>> {
+        // SAFETY: a reference of ours, or null, and nobody gives it back meanwhile, as the caller promises.
+        (!self.is_empty()).then(|| unsafe { Borrowed::from_ptr(py, self.0.load(Ordering::Relaxed)) })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Called under the thread's lock; the result is dropped under none.
+    fn replace(&self, new: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        let old = self.0.swap(new.map_or(ptr::null_mut(), Py::into_ptr), Ordering::Relaxed);
+        // SAFETY: the reference was ours, if there was one.
+        unsafe { mem::transmute::<*mut ffi::PyObject, Option<Py<PyAny>>>(old) }
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let object = self.0.load(Ordering::Relaxed);
+        // SAFETY: a Py is a pointer to an object, or none where it is null; it is borrowed here.
+        visit.call(unsafe { &*(&raw const object).cast::<Option<Py<PyAny>>>() })
+    }
+}
+
+/// Not on the roster yet: in its first turn, inside another thread, which is. Most that are short never get there.
+const UNLISTED: usize = usize::MAX - 1;
+
+/// On the roster no more.
+const LEFT: usize = usize::MAX;
+
+#[derive(PartialEq, Eq)]
+#[repr(u8)]
+enum End {
+    NotYet,
+    Ended,
+    /// It returned None.
+    EndedWithNone,
 }
 
 #[derive(Default)]
@@ -159,8 +242,8 @@ impl Task {
 
     /// Runs the coroutine up to its next wait, in the thread's own context. `Some`: it has ended.
     pub fn step<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        // SAFETY: the thread's own reference, or null. Only its own turn gives that back, and this is its turn.
-        let coro = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }?;
+        // SAFETY: this is its turn.
+        let coro = unsafe { self.coro.get(py) }?;
         let sent = self.in_context(py, || {
             let mut sent = send(&coro);
             while let Sent::Foreign(what) = sent {
@@ -223,7 +306,11 @@ impl Task {
     }
 
     pub fn is_done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
+        self.ended.load(Ordering::Acquire) != End::NotYet as u8
+    }
+
+    fn set_ended(&self, how: End) {
+        self.ended.store(how as u8, Ordering::Release);
     }
 
     /// What the thread returned; what ended it as an error. None: it has not ended, or was lost half-way.
@@ -239,6 +326,11 @@ impl Task {
         }))
     }
 
+    /// It has ended, and returned None.
+    pub fn returned_none(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == End::EndedWithNone as u8
+    }
+
     /// Its failure is known to somebody. `true`: it was not before.
     fn see(&self) -> bool {
         let unseen = self.unseen.load(Ordering::Acquire) && self.unseen.swap(false, Ordering::AcqRel);
@@ -250,15 +342,15 @@ impl Task {
 
     /// Off the roster, unless it is off already.
     fn leave_roster(&self) {
-        if self.place.load(Ordering::Acquire) != usize::MAX && !self.hub.is_forked() {
+        if self.place.load(Ordering::Acquire) < UNLISTED && !self.hub.is_forked() {
             self.leave(&mut self.hub.roster.lock());
         }
     }
 
     fn leave(&self, roster: &mut Roster<Handle>) {
         let place = self.place.load(Ordering::Relaxed);
-        if place != usize::MAX {
-            self.place.store(usize::MAX, Ordering::Release);
+        if place < UNLISTED {
+            self.place.store(LEFT, Ordering::Release);
             roster.threads.try_remove(place);
         }
     }
@@ -330,17 +422,26 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     if let Some(agens) = state.agens.take() {
         drop(state);
         if let Some(closing) = closing(task, &agens, &outcome) {
-            this.set_coro(py, Some(closing));
+            let ended = {
+                let _state = this.state.lock();
+                this.coro.replace(Some(closing))
+            };
+            drop(ended);
             return Ok(false);
         }
         state = this.state.lock();
     }
+    let none = matches!(&outcome, Ok(result) if result.is_none(py));
     state.outcome = Some(outcome);
     this.unseen.store(unseen, Ordering::Release);
-    this.done.store(true, Ordering::Release);
+    this.set_ended(if none { End::EndedWithNone } else { End::Ended });
     let (joiners, onfinish) = (mem::take(&mut state.joiners), mem::take(&mut state.onfinish));
+    let owned = (this.coro.replace(None), this.context.replace(None));
     drop(state);
-    this.set_coro(py, None);
+    drop(owned);
+    if unseen {
+        enlist(task);
+    }
     this.finish(unseen);
     for (joiner, epoch) in joiners {
         if joiner.get().wait.wake(epoch, Reason::Event) {
@@ -379,25 +480,12 @@ fn closing(task: &Bound<'_, Task>, agens: &Py<PyAny>, outcome: &Result<Py<PyAny>
     }
 }
 
-/// One turn inside whatever runs here.
-fn turn(task: &Bound<'_, Task>) -> PyResult<()> {
-    let outer = CURRENT.replace(task.as_ptr());
-    NESTED.set(NESTED.get() + 1);
-    let ended = step(task);
-    NESTED.set(NESTED.get() - 1);
-    if matches!(ended, Ok(false)) {
-        end_turn(task);
-    }
-    CURRENT.set(outer);
-    ended.map(drop)
-}
-
 /// A loop of ours runs on this OS thread, until this is dropped.
 pub struct Looping<'py>(PhantomData<Python<'py>>);
 
 impl<'py> Looping<'py> {
     pub fn new(_attached: Python<'py>) -> Self {
-        LOOPING.set(true);
+        HERE.with(|here| here.looping.set(true));
         #[cfg(Py_GIL_DISABLED)]
         ops::reused::place::begin();
         Looping(PhantomData)
@@ -406,7 +494,7 @@ impl<'py> Looping<'py> {
 
 impl Drop for Looping<'_> {
     fn drop(&mut self) {
-        LOOPING.set(false);
+        HERE.with(|here| here.looping.set(false));
         #[cfg(Py_GIL_DISABLED)]
         // SAFETY: attached still, as the lifetime says.
         unsafe {
@@ -452,17 +540,23 @@ fn is_here(hub: &Arc<Hub>) -> bool {
 /// A new thread, with its first turn if there is room for one more on the stack.
 pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) -> PyResult<Bound<'py, Task>> {
     let py = coro.py();
-    let task = Task::make(hub(py)?, coro, name)?;
-    if NESTED.get() >= NESTING {
-        // Too deep to run inside its starter: next in the queue.
-        end_turn(&task);
-    } else if LOOPING.get() || NESTED.get() > 0 {
-        turn(&task)?;
-    } else {
-        static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        scheduler(py, &FIRST, "_first_turn")?.call1((&task,))?;
-    }
-    Ok(task)
+    HERE.with(|here| {
+        let hub = match here.running(py) {
+            Some(running) => running.get().hub.clone(),
+            None => hub(py)?,
+        };
+        let task = Task::make(hub, coro, name)?;
+        if here.nested.get() >= NESTING {
+            // Too deep to run inside its starter: next in the queue.
+            end_turn(&task);
+        } else if here.is_polling() {
+            here.turn(&task)?;
+        } else {
+            static FIRST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            scheduler(py, &FIRST, "_first_turn")?.call1((&task,))?;
+        }
+        Ok(task)
+    })
 }
 
 /// A coroutine: of `func`, if it is one or can be awaited; of what it returns, if it is a function.
@@ -518,24 +612,42 @@ pub fn newthread<'py>(
 }
 
 /// The thread that runs on this OS thread, if one does.
-pub fn running(py: Python<'_>) -> Option<Bound<'_, Task>> {
-    let current = CURRENT.get();
-    // SAFETY: the pointer is null or a Task that whoever set it keeps alive until it is set back.
-    let any = unsafe { Bound::from_borrowed_ptr_or_opt(py, current) }?;
-    // SAFETY: only Tasks are ever put there.
-    Some(unsafe { any.cast_into_unchecked() })
+pub fn running(py: Python<'_>) -> Option<Borrowed<'_, '_, Task>> {
+    HERE.with(|here| here.running(py))
 }
 
 pub fn set_running(task: Option<&Bound<'_, Task>>) {
-    CURRENT.set(task.map_or(std::ptr::null_mut(), Bound::as_ptr));
+    HERE.with(|here| here.current.set(task.map_or(ptr::null_mut(), Bound::as_ptr)));
 }
 
 /// Ends a thread's turn: it waits now, or goes on the ready queue.
 pub fn end_turn(task: &Bound<'_, Task>) {
+    enlist(task);
     let this = task.get();
     if this.wait.leave() {
         this.hub.push(task.clone().unbind());
     }
+}
+
+/// Puts a thread on its hub's roster, unless it has been there.
+#[inline(always)]
+fn enlist(task: &Bound<'_, Task>) {
+    if task.get().place.load(Ordering::Relaxed) == UNLISTED {
+        enlist_now(task);
+    }
+}
+
+fn enlist_now(task: &Bound<'_, Task>) {
+    let this = task.get();
+    #[cfg(Py_GIL_DISABLED)]
+    // SAFETY: a live object of ours.
+    unsafe {
+        ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
+    }
+    let mut roster = this.hub.roster.lock();
+    roster.live += 1;
+    let place = roster.threads.insert(Listed(task.as_ptr()));
+    this.place.store(place, Ordering::Relaxed);
 }
 
 fn task_of<'a>(object: *mut ffi::PyObject) -> &'a Task {
@@ -552,15 +664,17 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     let task: Bound<'_, Task> = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked() };
     let this = task.get();
     let outer = PyErr::take(py);
-    // SAFETY: the reference that the thread owned, or null.
-    let coro = unsafe { Bound::from_owned_ptr_or_opt(py, this.coro.swap(ptr::null_mut(), Ordering::AcqRel)) };
+    let coro = {
+        let _state = this.state.lock();
+        this.coro.replace(None)
+    };
     if let Some(coro) = coro {
         static LOST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        this.done.store(true, Ordering::Release);
+        this.set_ended(End::Ended);
         this.finish(false);
-        let current = CURRENT.replace(ptr::null_mut());
-        let closed = this.in_context(py, || coro.call_method0(intern!(py, "close"))).and_then(|closed| closed);
-        CURRENT.set(current);
+        let current = HERE.with(|here| here.current.replace(ptr::null_mut()));
+        let closed = this.in_context(py, || coro.call_method0(py, intern!(py, "close"))).and_then(|closed| closed);
+        HERE.with(|here| here.current.set(current));
         let cause = closed.err().map(|error| error.into_value(py));
         // At the interpreter's end there may be nobody to tell.
         let _told = scheduler(py, &LOST, "_lost").and_then(|lost| lost.call1((&task, cause)));
@@ -607,7 +721,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
 /// The last reference to the Thread has gone.
 unsafe fn bury(object: *mut ffi::PyObject) {
     let this = task_of(object);
-    if !this.coro.load(Ordering::Acquire).is_null() || this.unseen.load(Ordering::Acquire) {
+    if !this.coro.is_empty() || this.unseen.load(Ordering::Acquire) {
         // SAFETY: as the caller promises. Negative: there is a reference again.
         if unsafe { ffi::PyObject_CallFinalizerFromDealloc(object) } < 0 {
             return;
@@ -620,8 +734,44 @@ unsafe fn bury(object: *mut ffi::PyObject) {
     }
 }
 
+/// How the interpreter gives a coroutine's `__name__`.
+static NAME: OnceLock<ffi::getter> = OnceLock::new();
+
+/// The coroutine's own name, got without looking for the attribute, which took a tenth of what a short thread takes.
+fn label_of(coro: &Bound<'_, PyAny>) -> Py<PyString> {
+    let py = coro.py();
+    // SAFETY: the getter is that of coroutines, and `coro` is one. A new reference, or null with an exception set.
+    let name = match NAME.get() {
+        Some(getter) if unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0 => unsafe {
+            Bound::from_owned_ptr_or_err(py, getter(coro.as_ptr(), ptr::null_mut()))
+        },
+        _ => coro.getattr(intern!(py, "__name__")),
+    };
+    match name.map(Bound::cast_into::<PyString>) {
+        Ok(Ok(name)) => name.unbind(),
+        _ => PyString::intern(py, "thread").unbind(),
+    }
+}
+
+fn find_name_getter() -> Option<ffi::getter> {
+    // SAFETY: the table of the interpreter's own type, which ends with an entry without a name.
+    unsafe {
+        let mut entry = ffi::PyCoro_Type.tp_getset;
+        while !entry.is_null() && !(*entry).name.is_null() {
+            if CStr::from_ptr((*entry).name) == c"__name__" && (*entry).closure.is_null() {
+                return (*entry).get;
+            }
+            entry = entry.add(1);
+        }
+    }
+    None
+}
+
 /// Gives the class what `PyO3` has no word for: an end that Python hears of.
 pub fn make_type(py: Python<'_>) {
+    if let Some(getter) = find_name_getter() {
+        let _first = NAME.set(getter);
+    }
     let kind = Task::type_object_raw(py);
     // SAFETY: a class of ours, of which there is no object yet.
     unsafe {
@@ -644,15 +794,9 @@ impl Task {
             return Err(PyRuntimeError::new_err("this Poller belongs to the parent process: make a new one"));
         }
         // SAFETY: a new reference, or null with an exception set.
-        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
-        let label = match name {
-            Some(name) => name.clone().unbind(),
-            None => match coro.getattr(intern!(py, "__name__")).map(Bound::cast_into::<PyString>) {
-                Ok(Ok(label)) => label.unbind(),
-                _ => PyString::intern(py, "thread").unbind(),
-            },
-        };
-        let task = Bound::new(
+        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?;
+        let label = name.map_or_else(|| label_of(&coro), |name| name.clone().unbind());
+        Bound::new(
             py,
             Task {
                 wait: Wait::new(),
@@ -660,48 +804,30 @@ impl Task {
                 id: IDS.fetch_add(1, Ordering::Relaxed),
                 label,
                 named: name.is_some(),
-                done: AtomicBool::new(false),
+                ended: AtomicU8::new(End::NotYet as u8),
                 unseen: AtomicBool::new(false),
-                context,
-                coro: AtomicPtr::new(coro.into_ptr()),
+                context: Own::new(context),
+                coro: Own::new(coro),
                 limit: AtomicU64::new(NEVER),
-                place: AtomicUsize::new(usize::MAX),
+                place: AtomicUsize::new(UNLISTED),
                 state: parking_lot::Mutex::default(),
             },
-        )?;
-        #[cfg(Py_GIL_DISABLED)]
-        // SAFETY: a new object of ours.
-        unsafe {
-            ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
-        }
-        let this = task.get();
-        let mut roster = this.hub.roster.lock();
-        roster.live += 1;
-        let place = roster.threads.insert(Listed(task.as_ptr()));
-        this.place.store(place, Ordering::Relaxed);
-        drop(roster);
-        Ok(task)
+        )
     }
 
     /// Runs something in the thread's own context.
     fn in_context<T>(&self, py: Python<'_>, run: impl FnOnce() -> T) -> PyResult<T> {
-        // SAFETY: a live context; an error is fetched at once.
-        if unsafe { ffi::PyContext_Enter(self.context.as_ptr()) } < 0 {
+        let context = self.context.0.load(Ordering::Relaxed);
+        // SAFETY: a live context, since the thread has not ended; an error is fetched at once.
+        if unsafe { ffi::PyContext_Enter(context) } < 0 {
             return Err(PyErr::fetch(py));
         }
         let result = run();
         // SAFETY: entered above.
-        if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } < 0 {
+        if unsafe { ffi::PyContext_Exit(context) } < 0 {
             return Err(PyErr::fetch(py));
         }
         Ok(result)
-    }
-
-    fn set_coro(&self, py: Python<'_>, coro: Option<Py<PyAny>>) {
-        let new = coro.map_or(ptr::null_mut(), Py::into_ptr);
-        let old = self.coro.swap(new, Ordering::AcqRel);
-        // SAFETY: the reference that the thread owned, or null.
-        drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
     }
 
     /// It has ended. It stays on the roster while somebody has to hear of its failure.
@@ -711,6 +837,9 @@ impl Task {
             return;
         }
         drop(self.wait.finish(&self.hub.timers));
+        if self.place.load(Ordering::Relaxed) == UNLISTED {
+            return;
+        }
         let mut roster = self.hub.roster.lock();
         if !unseen {
             self.leave(&mut roster);
@@ -728,14 +857,15 @@ impl Task {
 impl Task {
     /// One turn, inside whatever runs here.
     fn _turn(slf: &Bound<'_, Self>) -> PyResult<()> {
-        turn(slf)
+        HERE.with(|here| here.turn(slf))
     }
 
     /// What the thread runs; None once it has ended.
     #[getter]
     fn _coro<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: the thread's own reference, or null. It is given back in the thread's own turn and at its end alone.
-        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.coro.load(Ordering::Acquire)) }
+        let _state = self.state.lock();
+        // SAFETY: the lock is held, and the result is a reference of its own.
+        unsafe { self.coro.get(py) }.map(|coro| coro.to_owned())
     }
 
     /// How many threads were made before it.
@@ -770,11 +900,8 @@ impl Task {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.context)?;
-        let coro = self.coro.load(Ordering::Acquire);
-        // SAFETY: a Py is a pointer to an object, which the thread owns, or none, and is borrowed here.
-        let coro: Option<&Py<PyAny>> = unsafe { (*(&raw const coro).cast::<Option<Py<PyAny>>>()).as_ref() };
-        visit.call(coro)?;
+        self.context.visit(&visit)?;
+        self.coro.visit(&visit)?;
         // What is in there is looked at by nobody while the world is stopped, except where it was stopped under it.
         let Some(state) = self.state.try_lock() else { return Ok(()) };
         visit.call(&state.value)?;
@@ -787,10 +914,10 @@ impl Task {
     }
 
     fn __clear__(&self) {
-        // SAFETY: the collector clears only what nobody can reach any more, attached to the interpreter.
-        self.set_coro(unsafe { Python::assume_attached() }, None);
-        let state = mem::take(&mut *self.state.lock());
+        let mut state = self.state.lock();
+        let cleared = (self.coro.replace(None), self.context.replace(None), mem::take(&mut *state));
         drop(state);
+        drop(cleared);
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -844,7 +971,7 @@ impl Task {
     /// Whether the thread has ended.
     #[getter]
     fn done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
+        self.is_done()
     }
 
     /// Whether it waits, and nothing has ended that yet.
@@ -890,9 +1017,9 @@ impl Task {
         if !epoch.is_some_and(|epoch| this.wait.wake(epoch, Reason::Event)) {
             return Ok(());
         }
-        if NESTED.get() < NESTING && is_here(&this.hub) {
+        if HERE.with(|here| here.nested.get()) < NESTING && is_here(&this.hub) {
             this.wait.enter();
-            return turn(slf);
+            return HERE.with(|here| here.turn(slf));
         }
         this.hub.push(slf.clone().unbind());
         Ok(())
@@ -917,9 +1044,8 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // SAFETY: objects of Python go while the OS thread is attached; the reference is the thread's own, or null.
-        unsafe { ffi::Py_XDECREF(*self.coro.get_mut()) };
-        if !*self.done.get_mut() {
+        drop((self.coro.replace(None), self.context.replace(None)));
+        if !self.is_done() {
             self.finish(false);
         }
     }
@@ -928,13 +1054,13 @@ impl Drop for Task {
 /// The thread that runs now; None outside of any.
 #[pyfunction]
 pub fn current(py: Python<'_>) -> Option<Bound<'_, Task>> {
-    running(py)
+    running(py).map(|task| task.to_owned())
 }
 
 /// Whether this OS thread runs a loop, or a thread.
 #[pyfunction]
 pub fn is_polling() -> bool {
-    LOOPING.get() || NESTED.get() > 0
+    HERE.with(Here::is_polling)
 }
 
 /// Raises Ctrl-C's exception in whatever Python code another OS thread runs, or runs next.
@@ -948,14 +1074,19 @@ pub fn break_off(py: Python<'_>, ident: c_ulong) {
 /// In the child of a fork nothing runs, and the poller is the parent's.
 #[pyfunction]
 pub fn after_fork() {
-    CURRENT.set(ptr::null_mut());
-    NESTED.set(0);
-    LOOPING.set(false);
+    HERE.with(|here| {
+        here.current.set(ptr::null_mut());
+        here.nested.set(0);
+        here.looping.set(false);
+    });
     drop(HUB.replace((0, Weak::new())));
 }
 
 /// The threads of a hub that have not ended, or failed unseen.
 pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
+    if let Some(running) = running(py) {
+        enlist(&running);
+    }
     let roster = hub.roster.lock();
     roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
 }
