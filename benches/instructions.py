@@ -34,15 +34,17 @@ FREE_THREADED = bool(sysconfig.get_config_var('Py_GIL_DISABLED'))
 FEW, MANY = 200, 1200
 
 
+#: The same everywhere: an order of hashes, or a variable that something reads, would change the counts.
+ENVIRONMENT = {'PATH': os.defpath, 'PYTHONHASHSEED': '0', **({'PYTHON_GIL': '0'} if FREE_THREADED else {})}
+
+
 def callgrind(operation: str, count: int) -> int:
     """Instructions of a process that repeats an operation so often."""
-    # The same everywhere: an order of hashes, or a variable that something reads, would change the counts.
-    environment = {'PATH': os.defpath, 'PYTHONHASHSEED': '0', **({'PYTHON_GIL': '0'} if FREE_THREADED else {})}
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder, 'callgrind.out')
         command = ['valgrind', '--tool=callgrind', f'--callgrind-out-file={out}']
         command += [sys.executable, str(HERE / 'operations.py'), operation, str(count)]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
         found = re.search(r'^summary: (\d+)', out.read_text(), re.MULTILINE) if out.exists() else None
     if ran.returncode or found is None:
         sys.exit(f'{operation} failed under valgrind:\n{ran.stderr}')
@@ -57,8 +59,9 @@ def made_with() -> dict[str, str]:
 
 def count(operations: list[str]) -> dict[str, int]:
     """Instructions of one of each."""
-    # Whatever is imported is compiled and cached before.
-    subprocess.run([sys.executable, str(HERE / 'operations.py'), operations[0], '1'], check=True)
+    # Whatever is imported is compiled and cached before: no run that counts may be the first.
+    for operation in operations:
+        subprocess.run([sys.executable, str(HERE / 'operations.py'), operation, '1'], check=True, env=ENVIRONMENT)
     runs = [(operation, count) for operation in operations for count in (FEW, MANY)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         totals = dict(zip(runs, pool.map(lambda run: callgrind(*run), runs), strict=True))
