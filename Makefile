@@ -91,12 +91,11 @@ endif
 	$(BIN)/python benches/import_time.py
 	$(BIN)/python docs/make_benchmarks.py > docs/benchmarks.md
 
+QUICK := 'bench.py --quick' 'scheduling.py --quick --rounds 1 --libraries sock,asyncio,uvloop,rloop' \
+	await_cost.py idle_memory.py import_time.py
+
 bench-quick: $(VENV)/.bench ## the main rows, in under two minutes; fails where a bar is missed
-	$(BIN)/python benches/bench.py --quick --check
-	$(BIN)/python benches/scheduling.py --quick --rounds 1 --libraries sock,asyncio,uvloop,rloop --check
-	$(BIN)/python benches/await_cost.py --check
-	$(BIN)/python benches/idle_memory.py --check
-	$(BIN)/python benches/import_time.py --check
+	@failed=0; for each in $(QUICK); do $(BIN)/python benches/$$each --check || failed=1; done; exit $$failed
 
 bench-check: build ## count instructions under valgrind against the recorded numbers; RECORD=1 records them
 	$(BIN)/python benches/instructions.py $(if $(RECORD),--record)
