@@ -87,6 +87,7 @@ def sink(conn):
         count += len(data)
     CHANGE
     conn.sendall(count.to_bytes(8, 'little'))
+    conn.close()
 def accept():
     while True:
         threading.Thread(target=SERVE, args=[listener.accept()[0]], daemon=True).start()
