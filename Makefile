@@ -13,7 +13,7 @@ SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-freethreaded test-rust model tsan asan fuzz leaks soak audit lint format bench bench-quick docs wheel clean
+.PHONY: help build demo test test-python test-freethreaded test-rust model tsan asan fuzz leaks soak audit lint format bench bench-quick bench-check docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -115,24 +115,29 @@ format: $(VENV)/.lint ## format all sources
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/.bench ## measure against a native server and the other libraries; tables and plots into benches/results
+bench: $(VENV)/.bench ## measure against a native server and the other libraries, half an hour; makes docs/benchmarks.md
 	$(BIN)/python benches/bench.py
 	$(BIN)/python benches/scheduling.py
 	$(BIN)/python benches/sharing.py
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory $(VENV_FT)/.bench
+	$(BIN)/python benches/bench.py --quick --python $(abspath $(VENV_FT)/bin/python) --name latest-freethreaded
+	$(BIN)/python benches/scheduling.py --quick --python $(abspath $(VENV_FT)/bin/python) --name scheduling-freethreaded
 	$(BIN)/python benches/sharing.py --python $(abspath $(VENV_FT)/bin/python)
 endif
 	$(BIN)/python benches/await_cost.py
 	$(BIN)/python benches/idle_memory.py
 	$(BIN)/python benches/import_time.py
+	$(BIN)/python docs/make_benchmarks.py > docs/benchmarks.md
 
-bench-quick: $(VENV)/.bench ## the same, short, against those that the bars name; fails where one is missed
-	$(BIN)/python benches/bench.py --quick --check
-	$(BIN)/python benches/scheduling.py --quick --check
-	$(BIN)/python benches/await_cost.py --check
-	$(BIN)/python benches/idle_memory.py --check
-	$(BIN)/python benches/import_time.py --check
+QUICK := 'bench.py --quick' 'scheduling.py --quick --rounds 1 --libraries sock,asyncio,uvloop,rloop' \
+	await_cost.py idle_memory.py import_time.py
+
+bench-quick: $(VENV)/.bench ## the main rows, in under two minutes; fails where a bar is missed
+	@failed=0; for each in $(QUICK); do $(BIN)/python benches/$$each --check || failed=1; done; exit $$failed
+
+bench-check: build ## count instructions under valgrind against the recorded numbers; RECORD=1 records them
+	$(BIN)/python benches/instructions.py $(if $(RECORD),--record)
 
 docs: build ## the API reference as HTML, into docs/api
 	$(BIN)/python -m pip install -q --group docs
@@ -190,8 +195,8 @@ $(eval $(call venv,$(VENV),$(PYTHON)))
 $(eval $(call venv,$(VENV_FT),$(PYTHON_FREETHREADED)))
 $(eval $(call venv,$(VENV_ASAN),$(PYTHON)))
 
-$(VENV_FT)/.bench: $(VENV_FT)/.built
-	$(VENV_FT)/bin/python -m pip install -q tonio
+$(VENV_FT)/.bench: $(VENV_FT)/.built pyproject.toml
+	$(VENV_FT)/bin/python -m pip install -q --group bench-freethreaded
 	@touch $@
 
 $(VENV)/.lint $(VENV)/.bench $(VENV)/.audit: $(VENV)/.%: $(VENV)/.built

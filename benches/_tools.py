@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -15,8 +16,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import _plot
+
+try:
+    import resource
+except ImportError:
+    resource = None
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -39,10 +46,15 @@ def names(known: Iterable[str]) -> Callable[[str], list[str]]:
     return parse
 
 
+def interpreter(value: str) -> str:
+    """For argparse: a command, or the path of one, which holds in any folder."""
+    return os.path.abspath(value) if os.path.dirname(value) else value
+
+
 def build_native() -> None:
     """Builds the native helpers; cargo does nothing where nothing has changed."""
     if shutil.which('cargo') is None:
-        if native('load').exists() and native('echo-server').exists():
+        if native('load').exists() and native('server').exists():
             return
         sys.exit('cargo is not there, and benches/native has not been built: install Rust, see https://rustup.rs')
     command = ['cargo', 'build', '--release', '--locked', '--quiet', '--target-dir', 'target']
@@ -74,12 +86,28 @@ def pinned(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def cpu_time(pid: int) -> float:
-    """User and system time, in seconds, of all OS threads of a process."""
+@dataclasses.dataclass(frozen=True)
+class Cpu:
+    """CPU time of all OS threads of a process, in seconds."""
+
+    total: float
+    #: As the system divides it, which it samples: of a tenth of a second and less it is a guess.
+    user: float = 0.0
+    system: float = 0.0
+
+    def since(self, before: Cpu) -> Cpu:
+        total, user, system = (getattr(self, name) - getattr(before, name) for name in ('total', 'user', 'system'))
+        return Cpu(total, user, system)
+
+
+def cpu_time(pid: int) -> Cpu:
+    """So far."""
     if sys.platform == 'linux':
+        fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+        user, system = (int(ticks) / os.sysconf('SC_CLK_TCK') for ticks in fields[11:13])
         # The CPU-time clock of another process, as clock_getcpuclockid(3) makes it: exact to the ns, where
         # /proc/PID/stat counts ticks of 10 ms.
-        return time.clock_gettime((~pid << 3) | 2)
+        return Cpu(time.clock_gettime((~pid << 3) | 2), user, system)
     if os.name == 'nt':
         sys.exit('the CPU time of a server is measured on Linux, macOS and BSD alone')
     ps = subprocess.run(['ps', '-o', 'time=', '-p', str(pid)], check=True, capture_output=True, text=True)
@@ -87,14 +115,94 @@ def cpu_time(pid: int) -> float:
     seconds = 0.0
     for part in clock.split(':'):
         seconds = seconds * 60 + float(part)
-    return seconds + 86400 * int(days or 0)
+    return Cpu(seconds + 86400 * int(days or 0))
 
 
-def resident_memory() -> int:
-    """Bytes of this process that are in memory now."""
+class Others:
+    """What others than the measured took of the cores meanwhile, from /proc/stat, which counts ticks of 10 ms.
+
+    `share(own)`, with the CPU time of the measured: of all the time of these cores. None where that is not known.
+    """
+
+    #: From here on a measurement counts as disturbed.
+    TOO_MUCH = 0.05
+
+    def __init__(self, used: Iterable[int | None]) -> None:
+        self._used = set(used)
+        self._busy = self._busy_so_far()
+        self._begun = time.perf_counter()
+
+    def share(self, own: float) -> float | None:
+        if self._busy is None:
+            return None
+        taken = self._busy_so_far() - self._busy - own
+        return max(taken, 0) / ((time.perf_counter() - self._begun) * len(self._used))
+
+    def _busy_so_far(self) -> float | None:
+        if sys.platform != 'linux' or None in self._used:
+            return None
+        busy = 0
+        for line in pathlib.Path('/proc/stat').read_text().splitlines():
+            name, *ticks = line.split()
+            if name in {f'cpu{core}' for core in self._used}:
+                user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
+                busy += user + nice + system + irq + softirq + steal
+        return busy / os.sysconf('SC_CLK_TCK')
+
+
+#: How often a disturbed measurement is repeated at most.
+REPEATS = 2
+
+
+def undisturbed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A measurement, repeated while its `others` is too much; the least disturbed one, with its `repeats`."""
+    tries = []
+    while len(tries) <= REPEATS:
+        tries.append(measure())
+        if (tries[-1]['others'] or 0) <= Others.TOO_MUCH:
+            break
+    return {**min(tries, key=lambda each: each['others'] or 0), 'repeats': len(tries) - 1}
+
+
+def disturbances(measured: Iterable[dict[str, Any]]) -> str:
+    """A sentence on what was repeated."""
+    measured = list(measured)
+    repeats = sum(each['repeats'] for each in measured)
+    left = sum((each['others'] or 0) > Others.TOO_MUCH for each in measured)
+    return (
+        f'others took more than {Others.TOO_MUCH:.0%} of the cores: {repeats} repeats in {len(measured)} measurements, '
+        f'{left} of which stayed disturbed'
+    )
+
+
+#: Descriptors that a process needs for anything else than connections.
+SPARE_FILES = 64
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Lets this process, and those that it starts, have so many descriptors. Returns how many it may have."""
+    if resource is None:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    enough = hard == resource.RLIM_INFINITY or hard >= wanted
+    # Who has the right to may go beyond the hard limit. macOS refuses what is beyond a limit of its own.
+    for limits in ((wanted, hard if enough else wanted), (hard, hard), (10240, hard)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        except (ValueError, OSError):
+            continue
+        return limits[0]
+    return soft
+
+
+def resident_memory(pid: int | None = None) -> int:
+    """Bytes of a process, or this one, that are in memory now."""
+    pid = pid or os.getpid()
     if sys.platform == 'linux':
-        return int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-    ps = subprocess.run(['ps', '-o', 'rss=', '-p', str(os.getpid())], check=True, capture_output=True, text=True)
+        return int(pathlib.Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    ps = subprocess.run(['ps', '-o', 'rss=', '-p', str(pid)], check=True, capture_output=True, text=True)
     return int(ps.stdout) * 1024
 
 

@@ -15,21 +15,13 @@ import subprocess
 import sys
 
 import sock
-from _tools import resident_memory
-
-try:
-    import resource
-except ImportError:
-    resource = None
+from _tools import SPARE_FILES, raise_file_limit, resident_memory
 
 #: What `--check` allows, in bytes.
-MOST = 2048
+MOST = 1300
 
 #: Connections that are not counted: the first ones pay for what all share.
 FIRST = 200
-
-#: Descriptors that a process needs for anything else.
-SPARE = 64
 
 #: All of 127/8 is this host on Linux, and each of its addresses has ports of its own.
 CLIENTS_PER_ADDRESS = 5000
@@ -46,22 +38,6 @@ async def in_recv(conn: sock.TCP) -> None:
 
 
 WAITS = {'readable()': in_readable, 'recv(n)': in_recv}
-
-
-def raise_limit() -> int | None:
-    """Lets this process have as many descriptors as it may. How many that is; None: no limit that is known."""
-    if resource is None:
-        return None
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS refuses what is beyond a limit of its own, 'unlimited' among it.
-    for wanted in (hard, 10240):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            break
-        except (ValueError, OSError):
-            continue
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft == resource.RLIM_INFINITY else soft
 
 
 async def server(wait: str, connections: int) -> None:
@@ -132,9 +108,9 @@ def main() -> None:
     if options.connections < 2:
         parser.error('--connections must be at least 2')
     connections = options.connections
-    limit = raise_limit()
-    if limit is not None and limit < connections + SPARE:
-        connections = limit - SPARE
+    limit = raise_file_limit(connections + SPARE_FILES)
+    if limit < connections + SPARE_FILES:
+        connections = limit - SPARE_FILES
         print(
             f'The hard limit of open files, {limit}, is too low for {options.connections} connections: '
             f'measured with {connections} (see ulimit -Hn).',
@@ -153,10 +129,8 @@ def main() -> None:
 if __name__ == '__main__':
     match sys.argv[1:]:
         case ['server', wait, connections]:
-            raise_limit()
             sock.run(server, wait, int(connections))
         case ['clients', port, connections]:
-            raise_limit()
             clients(int(port), int(connections))
         case _:
             main()

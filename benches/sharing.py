@@ -16,7 +16,7 @@ import sys
 
 import _plot
 from _load import PATIENCE, under_load
-from _tools import HERE, about, build_native, log, machine, save
+from _tools import HERE, about, build_native, interpreter, log, machine, save
 
 CONNECTIONS = 64
 
@@ -59,7 +59,7 @@ sock.run(main, threads=os_threads)
 #: Title, program, steps of Python for each operation, numbers of OS threads; of what runs inside, how many operations.
 ROWS = {
     'echo': ('echo 1 KB x 64', 'sock_shared', 0, (1, 2), None),
-    'echo_tonio': ('echo 1 KB x 64, tonio', 'tonio_shared', 0, (1, 2), None),
+    'echo_tonio': ('echo 1 KB x 64, tonio', 'tonio_socket', 0, (1, 2), None),
     'compute': ('echo, 100 us of Python each', 'sock_shared', 100, (1, 2), None),
     'switch': ('switches', 'switch', 0, (1, 2, 4), 640_000),
     'switch_1us': ('switches with 1 us of Python', 'switch', 1, (1, 2, 4), 640_000),
@@ -71,7 +71,7 @@ ROWS = {
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--python', default=sys.executable, help='the interpreter that is measured')
+    parser.add_argument('--python', type=interpreter, default=sys.executable, help='the interpreter that is measured')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--seconds', type=float, default=2.0, help='of each measurement under load')
     parser.add_argument('--rows', default=','.join(ROWS), help=f'of {",".join(ROWS)}')
@@ -94,8 +94,8 @@ def inside(python: str, program: str, os_threads: int, count: int, steps: int) -
 
 def echo(python: str, program: str, os_threads: int, steps: int, seconds: float) -> dict[str, float]:
     """Server and generator on any core: the OS threads and the generator share what there is."""
-    command = [python, f'servers/{program}.py', str(os_threads), str(steps)]
-    got, told = under_load(command, 'echo', (CONNECTIONS, 1024), seconds)
+    command = [python, f'servers/{program}.py', '--threads', str(os_threads), '--steps', str(steps)]
+    got, told = under_load(command, 'echo', (CONNECTIONS, 1024, seconds))
     return {**got, 'least': json.loads(told)['least'] if told.strip() else 0.0}
 
 

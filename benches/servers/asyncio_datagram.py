@@ -2,6 +2,6 @@
 
 import asyncio
 
-import _datagram_protocol
+import _datagram_server
 
-_datagram_protocol.run(asyncio.new_event_loop)
+_datagram_server.run(asyncio.new_event_loop)

@@ -2,6 +2,6 @@
 
 import asyncio
 
-import _protocol
+import _protocol_server
 
-_protocol.run(asyncio.new_event_loop)
+_protocol_server.run(asyncio.new_event_loop)

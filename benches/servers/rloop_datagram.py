@@ -1,6 +1,6 @@
 """rloop: a DatagramProtocol."""
 
-import _datagram_protocol
+import _datagram_server
 import rloop
 
-_datagram_protocol.run(rloop.new_event_loop)
+_datagram_server.run(rloop.new_event_loop)

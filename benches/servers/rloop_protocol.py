@@ -1,6 +1,6 @@
 """rloop: a Protocol for each connection."""
 
-import _protocol
+import _protocol_server
 import rloop
 
-_protocol.run(rloop.new_event_loop)
+_protocol_server.run(rloop.new_event_loop)

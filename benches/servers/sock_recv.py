@@ -1,23 +1,37 @@
-"""sock: a coroutine for each connection, one buffer each."""
+"""sock: a thread for each connection."""
 
-import sock
-from _program import BACKLOG, BUFFER, announce
+from contextlib import suppress
+
+from _program import BLOCK, BUFFER, MODE, SINK_BUFFER, told
+from _sock_server import run
 
 
-async def serve(conn):
+async def echo(conn):
     buf = bytearray(BUFFER)
     with conn:
         while n := await conn.recv(buf):
             await conn.send(buf, n)
 
 
-async def main():
-    listener = sock.tcp()
-    listener.listen('127.0.0.1', backlog=BACKLOG)
-    announce(listener.local_addr.port)
-    while True:
-        conn, _, _ = await listener.accept()
-        sock.newthread(serve, conn)
+async def echo_bytes(conn):
+    with conn:
+        while data := await conn.recv(BUFFER):
+            await conn.send(data)
 
 
-sock.run(main)
+async def source(conn):
+    with conn, suppress(OSError):
+        while True:
+            await conn.send(BLOCK)
+
+
+async def sink(conn):
+    buf = bytearray(SINK_BUFFER)
+    count = 0
+    with conn:
+        while n := await conn.recv(buf):
+            count += n
+        await conn.send(told(count))
+
+
+run({'echo': echo, 'bytes': echo_bytes, 'source': source, 'sink': sink}[MODE])

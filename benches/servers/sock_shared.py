@@ -1,4 +1,4 @@
-"""sock: one poller that so many OS threads share. Arguments: OS threads, and steps of Python to do for each message.
+"""sock: one poller that `--threads` OS threads share.
 
 When stdin ends, a line of JSON tells what the connection with the fewest messages had, as a part of the mean.
 """
@@ -8,16 +8,16 @@ import os
 import sys
 import threading
 
-import sock
-from _program import BACKLOG, BUFFER
-
-OS_THREADS, STEPS = map(int, sys.argv[1:])
+from _program import BUFFER, STEPS
+from _sock_server import run
 
 #: How many messages each connection has had.
 served = []
 
 
-async def serve(conn, mine):
+async def serve(conn):
+    mine = len(served)
+    served.append(0)
     buf = bytearray(BUFFER)
     with conn:
         while n := await conn.recv(buf):
@@ -27,15 +27,9 @@ async def serve(conn, mine):
             served[mine] += 1
 
 
-async def main():
-    listener = sock.tcp()
-    listener.listen('127.0.0.1', backlog=BACKLOG)
-    print('port', listener.local_addr.port, flush=True)
+def announce(place):
+    print(place, flush=True)
     threading.Thread(target=tell_with_stdin, daemon=True).start()
-    while True:
-        conn, _, _ = await listener.accept()
-        served.append(0)
-        sock.newthread(serve, conn, len(served) - 1)
 
 
 def tell_with_stdin():
@@ -46,4 +40,4 @@ def tell_with_stdin():
     os._exit(0)
 
 
-sock.run(main, threads=OS_THREADS)
+run(serve, announce)

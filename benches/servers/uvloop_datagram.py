@@ -1,6 +1,6 @@
 """uvloop: a DatagramProtocol."""
 
-import _datagram_protocol
+import _datagram_server
 import uvloop
 
-_datagram_protocol.run(uvloop.new_event_loop)
+_datagram_server.run(uvloop.new_event_loop)

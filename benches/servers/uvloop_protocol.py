@@ -1,6 +1,6 @@
 """uvloop: a Protocol for each connection."""
 
-import _protocol
+import _protocol_server
 import uvloop
 
-_protocol.run(uvloop.new_event_loop)
+_protocol_server.run(uvloop.new_event_loop)

@@ -22,25 +22,53 @@ impl Report {
         self.latencies.push(latency.as_nanos() as u64);
     }
 
-    /// Nearest rank, in us; 0 where there was no message.
-    fn percentile(&self, sorted: &[u64], percent: usize) -> f64 {
-        let rank = (self.latencies.len() * percent).div_ceil(100);
-        sorted.get(rank.saturating_sub(1)).map_or(0.0, |&nanoseconds| nanoseconds as f64 / 1e3)
+    pub fn summary(mut self) -> Summary {
+        self.latencies.sort_unstable();
+        let messages = self.latencies.len() as u64;
+        let percentiles = (messages > 0).then(|| PER_MILLE.map(|rank| percentile(&self.latencies, rank)));
+        Summary { messages, bytes: messages * self.bytes_each, elapsed: self.elapsed, percentiles, resent: self.resent }
     }
 }
 
-impl fmt::Display for Report {
+pub const MEGABYTE: u64 = 1_000_000;
+
+/// Those latencies that are reported.
+const PER_MILLE: [usize; 3] = [500, 990, 999];
+
+/// Nearest rank, in us.
+fn percentile(sorted: &[u64], per_mille: usize) -> f64 {
+    let rank = (sorted.len() * per_mille).div_ceil(1000);
+    sorted[rank.saturating_sub(1)] as f64 / 1e3
+}
+
+/// A line of JSON.
+pub struct Summary {
+    messages: u64,
+    bytes: u64,
+    elapsed: Duration,
+    percentiles: Option<[f64; PER_MILLE.len()]>,
+    resent: u64,
+}
+
+impl Summary {
+    /// Of bytes in one direction: a message is a megabyte.
+    pub fn of_stream(bytes: u64, elapsed: Duration) -> Self {
+        Summary { messages: bytes / MEGABYTE, bytes, elapsed, percentiles: None, resent: 0 }
+    }
+}
+
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sorted = self.latencies.clone();
-        sorted.sort_unstable();
-        let messages = self.latencies.len() as u64;
+        let [p50, p99, p999] =
+            self.percentiles.map_or(["null".to_owned(), "null".to_owned(), "null".to_owned()], |each| {
+                each.map(|microseconds| format!("{microseconds:.1}"))
+            });
         write!(
             f,
-            r#"{{"messages": {messages}, "seconds": {:.6}, "bytes": {}, "p50_us": {:.1}, "p99_us": {:.1}, "resent": {}}}"#,
+            r#"{{"messages": {}, "seconds": {:.6}, "bytes": {}, "p50_us": {p50}, "p99_us": {p99}, "p999_us": {p999}, "resent": {}}}"#,
+            self.messages,
             self.elapsed.as_secs_f64(),
-            messages * self.bytes_each,
-            self.percentile(&sorted, 50),
-            self.percentile(&sorted, 99),
+            self.bytes,
             self.resent,
         )
     }

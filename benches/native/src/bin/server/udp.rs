@@ -20,7 +20,7 @@ pub fn serve() -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut socket = UdpSocket::bind(([127, 0, 0, 1], 0).into())?;
     poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-    crate::announce(socket.local_addr()?);
+    crate::announce(socket.local_addr()?.port());
 
     let mut events = Events::with_capacity(16);
     let mut server = Server { socket, buffer: vec![0; 1 << 16], pending: None };

@@ -1,0 +1,128 @@
+"""Prints the page of the last full run from benches/results: python docs/make_benchmarks.py > docs/benchmarks.md"""
+
+import json
+import pathlib
+import sys
+
+RESULTS = pathlib.Path(__file__).resolve().parent.parent / 'benches' / 'results'
+
+HEAD = """# Benchmarks
+
+The last full run of `make bench`, which makes this page. What is measured and how is in `benches/README.md`; in short:
+every measurement has a server process of its own, warmed up; servers take turns, round after round; a figure is the
+median of its rounds, a ratio that of the rounds' ratios; every byte is compared with what was sent. CPU time is the
+server's own, user and system, per message. A measurement while others took the cores is repeated.
+
+A bar is what the project demands of itself. One that is missed stands here as such, with the CPU time spent in Python
+and Rust (user) and in the kernel (system), ours against the other's."""
+
+#: Files that hold a run of `bench.py`, and of `scheduling.py`.
+LOADS = ('latest', 'latest-freethreaded')
+SCHEDULING = ('scheduling', 'scheduling-freethreaded')
+
+VERDICTS = {True: 'hit', False: '**missed**', None: 'not measured'}
+
+
+def number(value, digits=2):
+    return '' if value is None else f'{value:,.{digits}f}'
+
+
+def table(head, rows):
+    # The first column is names, the others are figures.
+    yield '| ' + ' | '.join(head) + ' |'
+    yield '|---|' + '--:|' * (len(head) - 1)
+    for row in rows:
+        yield '| ' + ' | '.join(row) + ' |'
+
+
+def introduction(title, report):
+    machine = report['machine']
+    versions = ', '.join(f'{name} {version}' for name, version in sorted(report['versions'].items()))
+    yield from ('', f'## {title}: Python {report["python"]}', '')
+    yield f'{machine["system"]}, {machine["cpu"]}, {machine["cores"]} cores; {report["date"]}. {versions}.'
+    yield f'Of disturbances: {report["disturbed"]}.'
+
+
+def bars(report):
+    if not report['bars']:
+        return
+    missed = sum(each['hit'] is False for each in report['bars'])
+    yield from ('', f'Bars: {missed} of {len(report["bars"])} are missed.', '')
+    yield '| | demanded | measured | | |'
+    yield '|---|---|--:|---|---|'
+    for each in report['bars']:
+        measured = '' if each['measured'] is None else f'{each["measured"]:.4g}'
+        cells = (each['what'], each['demand'], measured, VERDICTS[each['hit']], each['note'])
+        yield '| ' + ' | '.join(cells) + ' |'
+
+
+def of_loads(name, report):
+    yield from introduction('Servers under load', report)
+    yield f'Server and load generator: {report["cores"]}; {report["rounds_of_each"]} rounds of {report["seconds"]:g} s.'
+    yield from bars(report)
+    yield from ('', f'![all of it as bars](../benches/results/{name}.svg)')
+    for scenario, rows in report['summary'].items():
+        about = report['scenarios'][scenario]
+        unit = about['unit']
+        yield from ('', f'### {about["title"]}', '')
+        head = ['', f'us CPU/{unit}', 'x native', 'user', 'system', f'k {unit}/s', 'p50 us', 'p99', 'p99.9']
+        if about['memory']:
+            head.append('bytes/connection')
+        yield from table(
+            head,
+            [
+                (
+                    server,
+                    number(row['cpu_us']),
+                    number(row['cpu_us_times_native']),
+                    number(row['user_us']),
+                    number(row['system_us']),
+                    number(row['per_second'] / 1e3, 1),
+                    *(number(row[rank], 0) for rank in ('p50_us', 'p99_us', 'p999_us')),
+                    *([number(row['memory_each'], 0)] if about['memory'] else []),
+                )
+                for server, row in rows.items()
+            ],
+        )
+
+
+def of_scheduling(name, report):
+    yield from introduction('Threads and timers', report)
+    yield from bars(report)
+    yield from ('', f'![all of it as bars](../benches/results/{name}.svg)')
+    for measurement, rows in report['summary'].items():
+        unit = report['units'][measurement]
+        yield from ('', f'### {report["counts"][measurement]:,} {report["titles"][measurement]}', '')
+        late = 'late_p99_ms' in next(iter(rows.values()), {})
+        last = 'ms late, p99' if late else f'k {unit}/s'
+        yield from table(
+            ('', f'us CPU/{unit}', 'x sock', last),
+            [
+                (
+                    row,
+                    number(each['cpu_us'], 3),
+                    number(each['times_ours']),
+                    number(each['late_p99_ms']) if late else number(each['per_second'] / 1e3, 1),
+                )
+                for row, each in rows.items()
+            ]
+            + [(row, f'> {number(cpu, 3)}', '', '') for row, cpu in report['stopped'][measurement].items()],
+        )
+
+
+def main(results):
+    found = False
+    print(HEAD)
+    for names, page in ((LOADS, of_loads), (SCHEDULING, of_scheduling)):
+        for name in names:
+            path = results / f'{name}.json'
+            if path.exists():
+                found = True
+                for line in page(name, json.loads(path.read_text())):
+                    print(line)
+    if not found:
+        sys.exit(f'{results} has no results: make bench makes them')
+
+
+if __name__ == '__main__':
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
