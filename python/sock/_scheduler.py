@@ -126,6 +126,7 @@ def _report_here(exc: BaseException) -> None:
 Thread = _sock.Thread
 newthread = _sock.newthread
 thread = _sock.current
+deadline = _sock.deadline
 
 
 def _lost(thread: Thread, cause: BaseException | None) -> BaseException:
@@ -250,38 +251,6 @@ def threads(poller: Poller | None = None) -> list[Thread]:
     """The threads of a poller (default: this OS thread's) that have not ended."""
     of = poller or globals()['poller']()
     return [thread for thread in of._threads() if not thread.done]
-
-
-class deadline:
-    """``with sock.deadline(t):`` gives every wait of this thread inside that ``expires``, where none is nearer.
-
-    ``t`` is a ``clock()`` value. Waits on sockets end as with their own ``expires``: the socket is closed, and Timeout
-    raised; so do sleeps and waits for other threads, which close nothing. One block at a time is inside.
-    """
-
-    __slots__ = ('_entered', '_outer', '_t', '_thread')
-
-    _thread: Thread
-
-    def __init__(self, t: float) -> None:
-        self._t = t
-        self._entered = threading.Lock()
-
-    def __enter__(self) -> None:
-        if (current := _sock.current()) is None:
-            raise RuntimeError('sock.deadline() is for the waits of a sock thread, and none runs here')
-        if not self._entered.acquire(blocking=False):
-            raise RuntimeError('a block with this sock.deadline() runs already: make one for each block')
-        try:
-            self._outer = current._nearer_limit(self._t)
-        except BaseException:
-            self._entered.release()
-            raise
-        self._thread = current
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._thread._set_limit(self._outer)
-        self._entered.release()
 
 
 def _outside(what: str) -> Poller:

@@ -2,6 +2,7 @@
 
 mod address;
 mod calls;
+mod deadline;
 mod error;
 mod interrupt;
 mod ops;
@@ -28,6 +29,8 @@ mod _sock {
     use super::address::SockAddr;
     #[pymodule_export]
     use super::calls::own_methods;
+    #[pymodule_export]
+    use super::deadline::Deadline;
     #[cfg(not(Py_3_12))]
     #[pymodule_export]
     use super::interrupt::from_outside::break_off;

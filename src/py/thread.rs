@@ -20,7 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTypeInfo, intern};
 
-use super::poller::{Poller, deadline};
+use super::poller::Poller;
 use super::{Handle, Hub, error, ops};
 use crate::poller::{Roster, Thread};
 use crate::wait::{NEVER, Reason, Wait};
@@ -239,6 +239,15 @@ impl Task {
 
     pub fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
+    }
+
+    pub fn set_limit(&self, limit: u64) -> u64 {
+        self.limit.swap(limit, Ordering::Relaxed)
+    }
+
+    /// Sets the limit, unless there is a nearer one already; the one before.
+    pub fn nearer_limit(&self, limit: u64) -> u64 {
+        self.limit.fetch_min(limit, Ordering::Relaxed)
     }
 
     pub fn label(&self, py: Python<'_>) -> Py<PyString> {
@@ -1160,12 +1169,7 @@ impl Task {
 
     /// Sets the time, on the poller's clock, that no wait goes beyond; the one before.
     fn _set_limit(&self, limit: u64) -> u64 {
-        self.limit.swap(limit, Ordering::Relaxed)
-    }
-
-    /// The same with a time of `clock()`, unless there is a nearer one already.
-    fn _nearer_limit(&self, expires: &Bound<'_, PyAny>) -> PyResult<u64> {
-        Ok(self.limit.fetch_min(deadline(Some(expires))?, Ordering::Relaxed))
+        self.set_limit(limit)
     }
 }
 
