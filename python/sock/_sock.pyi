@@ -38,6 +38,7 @@ __all__ = [
     'option_rows',
     'options',
     'own_methods',
+    'seconds',
     'set_clock',
     'sleep',
     'sleep_until',
@@ -56,6 +57,7 @@ _Host: TypeAlias = Any
 #: What the OS's poll is called.
 POLL: Literal['epoll', 'kqueue', 'iocp']
 
+def seconds(value: object, wanted: str) -> float: ...
 def clock() -> float: ...
 def set_clock(time: int | None) -> None: ...
 def begin_chaos(seed: int) -> bool: ...

@@ -20,7 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTypeInfo, intern};
 
-use super::poller::{Poller, deadline};
+use super::poller::{Poller, time};
 use super::{Handle, Hub, error, ops};
 use crate::poller::{Roster, Thread};
 use crate::wait::{NEVER, Reason, Wait};
@@ -1046,6 +1046,11 @@ impl Task {
 
     /// Calls ``f(thread)`` when the thread ends; at once if it has ended.
     fn onfinish(slf: &Bound<'_, Self>, f: Py<PyAny>) -> PyResult<()> {
+        let called = f.bind(slf.py());
+        if !called.is_callable() {
+            let kind = called.get_type();
+            return Err(PyTypeError::new_err(format!("onfinish takes a function of the thread, not {}", kind.name()?)));
+        }
         let this = slf.get();
         {
             let mut state = this.state.lock();
@@ -1165,7 +1170,7 @@ impl Task {
 
     /// The same with a time of `clock()`, unless there is a nearer one already.
     fn _nearer_limit(&self, expires: &Bound<'_, PyAny>) -> PyResult<u64> {
-        Ok(self.limit.fetch_min(deadline(Some(expires))?, Ordering::Relaxed))
+        Ok(self.limit.fetch_min(time(expires, "deadline takes")?, Ordering::Relaxed))
     }
 }
 
