@@ -5,8 +5,8 @@
 //! nobody leads, wakes one idle OS thread, which does the same in turn: work spreads as fast as it is found, and
 //! nobody runs a coroutine while somebody idles and nobody polls.
 //!
-//! Locks, in the order in which they may nest: a source's registration or `lead` > `sources` > the waiter of a direction
-//! > a thread's wait state > `timers`. `turn` nests in none. Under none of them does Python run or an object go: handles that are no
+//! Locks, in the order in which they may nest: a source's registration or `lead` > `sources` > a direction's waiter >
+//! a thread's wait state > `timers`. `turn` nests in none. Under none of them does Python run or an object go: handles that are no
 //! longer needed are collected in `Turn::stale` and dropped by the next OS thread that takes a thread.
 
 use std::collections::VecDeque;

@@ -203,9 +203,9 @@ def test_deadline_of_a_wrong_value_names_itself():
         with sock.deadline(t):
             pass
 
-    with pytest.raises(ValueError, match='deadline takes a .*not a number'):
+    with pytest.raises(ValueError, match=r'deadline takes a .*not a number'):
         sock.run(main, float('nan'))
-    with pytest.raises(TypeError, match='deadline takes a .*not str'):
+    with pytest.raises(TypeError, match=r'deadline takes a .*not str'):
         sock.run(main, 'x')
 
 

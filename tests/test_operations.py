@@ -27,6 +27,10 @@ class Never(str):
     __slots__ = ()
 
 
+NO_OTHER_SIDE = Never('there is no other side')
+NO_ARGUMENTS = Never('it takes no arguments')
+
+
 @dataclasses.dataclass(frozen=True)
 class Operation:
     """How one operation is called, and what makes it succeed, wait, and fail. A `Never` says why that cannot be."""
@@ -40,9 +44,9 @@ class Operation:
     #: Makes it wait: gets our side and the other one. None: it waits as it is.
     clog: Callable[[Any, Any], Any] | None = None
     #: What it gives, or raises, when the other side is closed.
-    closed_there: Any = Never('there is no other side')
-    wrong_type: Any = Never('it takes no arguments')
-    wrong_value: Any = Never('it takes no arguments')
+    closed_there: Any = NO_OTHER_SIDE
+    wrong_type: Any = NO_ARGUMENTS
+    wrong_value: Any = NO_ARGUMENTS
     waits: bool | Never = True
     closed_here: bool | Never = True
 
@@ -419,7 +423,6 @@ OPERATIONS = {
 s_target = [('127.0.0.1', 0)]
 
 
-
 def where(*situations, but=()):
     """The test, of each operation that can come into these situations."""
 
@@ -479,9 +482,7 @@ def sides(name, *, clogged=False):
             other.connect(('127.0.0.1', 0))
             # What is sent comes to all that have the protocol, and is for us alone.
             other.shutdown(socket.SHUT_RD)
-            ours = stack.enter_context(
-                sock.fromsocket(socket.socket(socket.AF_INET, socket.SOCK_RAW, EXPERIMENT))
-            )
+            ours = stack.enter_context(sock.fromsocket(socket.socket(socket.AF_INET, socket.SOCK_RAW, EXPERIMENT)))
             run(lambda: ours.connect('127.0.0.1'))
         else:
             other = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))

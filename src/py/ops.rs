@@ -1183,9 +1183,7 @@ fn counted(n: &Bound<'_, PyAny>, what: &str, unit: &str, least: i64) -> PyResult
     match number::int(n) {
         Ok(n) if n >= least => Ok(n as usize),
         Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} {unit} or more, not {n}"))),
-        Err(NoInt::OutOfRange) => {
-            Err(PyValueError::new_err(format!("{what}: the number of {unit}s is out of range")))
-        }
+        Err(NoInt::OutOfRange) => Err(PyValueError::new_err(format!("{what}: the number of {unit}s is out of range"))),
         Err(NoInt::WrongType) => {
             Err(PyTypeError::new_err(format!("{what} takes a number of {unit}s, not {}", n.get_type().name()?)))
         }

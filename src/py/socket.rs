@@ -12,8 +12,8 @@ use pyo3::types::{PyString, PyType};
 use socket2::{Protocol, Type};
 
 use super::address::SockAddr;
-use super::number::{self, NoInt};
 use super::error::{self, Moved};
+use super::number::{self, NoInt};
 use super::ops::datagrams::{self, Peer, Senders};
 use super::thread::running;
 use super::{Handle, Source, ops, options};
@@ -362,7 +362,9 @@ impl Socket {
     #[new]
     fn new(new: &Bound<'_, PyAny>) -> PyResult<Self> {
         let Ok(new) = new.cast::<NewSocket>() else {
-            return Err(PyTypeError::new_err("sockets are made by sock.tcp(), udp(), raw(), fromfd() and fromsocket()"));
+            return Err(PyTypeError::new_err(
+                "sockets are made by sock.tcp(), udp(), raw(), fromfd() and fromsocket()",
+            ));
         };
         let source = new.get().0.lock().take();
         match source {
@@ -631,6 +633,7 @@ impl Drop for Socket {
 }
 
 /// Which directions `shutdown` ends.
+#[derive(Clone, Copy)]
 struct How(std::net::Shutdown);
 
 impl<'py> FromPyObject<'_, 'py> for How {
