@@ -157,7 +157,7 @@ proptest! {
                 Turn::Park(_) => {}
                 Turn::Unpark => prop_assert_eq!(direction.unpark(), waiter.take()),
                 Turn::Claim => {
-                    prop_assert_eq!(direction.claim(), !claimed);
+                    prop_assert_eq!(direction.claim(1), !claimed);
                     claimed = true;
                 }
                 Turn::Release => {
