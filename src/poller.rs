@@ -5,8 +5,8 @@
 //! nobody leads, wakes one idle OS thread, which does the same in turn: work spreads as fast as it is found, and
 //! nobody runs a coroutine while somebody idles and nobody polls.
 //!
-//! Locks, in the order in which they may nest: a source's registration > `sources`; `lead` > `sources`; a thread's wait
-//! state > `timers`. `turn` nests in none. Under none of them does Python run or an object go: handles that are no
+//! Locks, in the order in which they may nest: a source's registration or `lead` > `sources` > a direction's waiter >
+//! a thread's wait state > `timers`. `turn` nests in none. Under none of them does Python run or an object go: handles that are no
 //! longer needed are collected in `Turn::stale` and dropped by the next OS thread that takes a thread.
 
 use std::collections::VecDeque;
@@ -173,7 +173,8 @@ impl<T: Thread> Hub<T> {
         }
     }
 
-    /// Nobody will ever poll again: whatever waits here for its turn, an event or a deadline. For the caller to drop.
+    /// Nobody polls, nor ever will again: whatever waits here for its turn, an event or a deadline. For the caller to
+    /// drop.
     pub fn abandon(&self) -> Vec<T> {
         let mut left: Vec<T> = self.turn.lock().ready.drain(..).collect();
         left.extend(self.timers.lock().drain());
@@ -438,8 +439,9 @@ impl<T: Thread> Hub<T> {
             };
             // The handle moves into `expire` and may go back among the timers, so its wait state is borrowed apart.
             let wait: *const Wait = thread.wait();
-            // SAFETY: whoever holds the handle keeps the thread: we, or the timers once `expire` has put it back, from
-            // where only `finish` takes it, which waits for the lock that `expire` holds to its end.
+            // SAFETY: whoever holds the handle keeps the thread: we, or the timers once `expire` has put it back. From
+            // there `finish` takes it, which waits for the lock that `expire` holds to its end, and `abandon`, which is
+            // not called before nobody polls any more.
             match unsafe { &*wait }.expire(key, now, thread, &self.timers) {
                 None => {}
                 Some((thread, true)) => woken.push(thread),

@@ -47,7 +47,12 @@ def test_recv_into_no_writable_buffer_is_a_type_error(peer, into):
         (lambda s: s.recv(0), ValueError, 'takes 1 byte or more, not 0'),
         (lambda s: s.recv(-1), ValueError, 'takes 1 byte or more, not -1'),
         (lambda s: s.recv(2**80), ValueError, 'out of range'),
-        (lambda s: s.recv(True), TypeError, 'not a bool'),
+        (lambda s: s.recv(True), TypeError, 'a number of bytes, not bool'),
+        (lambda s: s.recv(bytearray(5), True), TypeError, 'maxlen must be an int or None, not bool'),
+        (lambda s: s.send(b'x', False), TypeError, 'maxlen must be an int or None, not bool'),
+        (lambda s: s.recvall(True), TypeError, 'maxlen must be an int or None, not bool'),
+        (lambda s: s.send(b'x', 1 << 70), ValueError, 'maxlen is out of range'),
+        (lambda s: s.recvall(-(1 << 70)), ValueError, 'maxlen is out of range'),
         (lambda s: s.recv(10, 5), TypeError, 'takes no maxlen'),
         (lambda s: s.recv(bytearray(5), 0), ValueError, 'room for one byte'),
         (lambda s: s.recv(bytearray(5), -1), ValueError, 'maxlen must not be negative, and is -1'),
@@ -68,7 +73,8 @@ def test_recv_into_no_writable_buffer_is_a_type_error(peer, into):
         (lambda s: s.readable('x'), TypeError, 'expires'),
         (lambda s: s.accept(float('nan')), ValueError, 'not a number'),
         (lambda s: s.shutdown('x'), ValueError, "takes 'r', 'w' or 'rw', not 'x'"),
-        (lambda s: s.shutdown(5), TypeError, 'str'),
+        (lambda s: s.shutdown(5), TypeError, "shutdown takes a str, 'r', 'w' or 'rw', not int"),
+        (lambda s: s.shutdown(None), TypeError, "shutdown takes a str, 'r', 'w' or 'rw', not NoneType"),
         (lambda s: s.listen(backlog='x'), TypeError, 'backlog must be an int or None'),
         (lambda s: s.listen(backlog=-1), ValueError, 'backlog must be 0 to'),
         (lambda s: s.bind('*', 70000), ValueError, 'port must be 0 to 65535, not 70000'),
@@ -125,14 +131,82 @@ def test_methods_have_signatures_and_docs():
         (lambda: sock.fromfd(True), TypeError, 'not bool'),
         (lambda: sock.fromfd(-1), ValueError, '-1 is no descriptor'),
         # A SOCKET of Windows has room for it.
+        (lambda: sock.fromfd(10**30), ValueError, '1000000000000000000000000000000 is no descriptor'),
         (lambda: sock.fromfd(2**40), (ValueError, sock.InvalidArgument), 'descriptor'),
         (lambda: sock.fromfd(99_999), sock.InvalidArgument, 'take over descriptor 99999'),
         (lambda: sock.fromsocket(5), TypeError, r'takes a socket\.socket, not int'),
+        (lambda: sock.TCP(5), TypeError, r'sockets are made by sock\.tcp\(\)'),
+        (lambda: sock.UDP(None), TypeError, r'sockets are made by sock\.tcp\(\)'),
+        (lambda: sock.threads(5), TypeError, r'threads takes a sock\.Poller or None, not int'),
+        (lambda: sock.poll(float('nan')), ValueError, 'timeout must be seconds or None, not nan'),
+        (lambda: sock.start('x'), TypeError, 'timeout must be seconds or None, not str'),
+        (lambda: sock.SockAddr('inet6', '::1', 1, -1), ValueError, 'flowinfo must be 0 to 4294967295, not -1'),
+        (lambda: sock.SockAddr('inet6', '::1', 1, 2**32), ValueError, 'flowinfo must be 0 to 4294967295'),
+        (lambda: sock.SockAddr('inet6', '::1', 1, 0, 10**30), ValueError, 'scope_id must be 0 to 4294967295'),
+        (lambda: sock.SockAddr('inet6', '::1', 1, 'x'), TypeError, 'flowinfo must be an int, not str'),
+        (lambda: sock.SockAddr('inet', '::1', 10**30), ValueError, 'port must be 0 to 65535'),
     ],
 )
 def test_wrong_arguments_of_functions(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    'wait',
+    [
+        lambda s, huge: s.recv(10, expires=huge),
+        lambda s, huge: sock.sleep(huge),
+        lambda s, huge: sock.sleep_until(huge),
+        lambda s, huge: sock.Event().wait(huge),
+        lambda s, huge: sock.sleep_job().sleep(huge),
+        lambda s, huge: sock.sleep_job().sleep_until(huge),
+    ],
+)
+def test_huge_time_is_never_and_its_negative_at_once(peer, wait):
+    conn, _ = peer
+
+    async def main():
+        with sock.deadline(10**400):
+            await wait(conn, 10**400)
+
+    thread = sock.newthread(main)
+    assert sock.poll(0.01) is False
+    assert thread.waiting
+    thread.cancel()
+    assert sock.start(10**400) is True
+    with pytest.raises(sock.Cancelled):
+        thread.result()
+
+    async def past():
+        try:
+            await wait(conn, -(10**400))
+        except sock.Timeout:
+            pass
+
+    run(past)
+
+
+def test_onfinish_of_no_function_is_a_type_error_at_once():
+    async def main():
+        await sock.sleep(0)
+
+    thread = sock.newthread(main)
+    for _ in range(2):
+        with pytest.raises(TypeError, match='onfinish takes a function of the thread, not int'):
+            thread.onfinish(5)
+        assert sock.start(10)
+
+
+def test_deadline_of_a_wrong_value_names_itself():
+    async def main(t):
+        with sock.deadline(t):
+            pass
+
+    with pytest.raises(ValueError, match=r'deadline takes a .*not a number'):
+        sock.run(main, float('nan'))
+    with pytest.raises(TypeError, match=r'deadline takes a .*not str'):
+        sock.run(main, 'x')
 
 
 def test_fromsocket_of_a_closed_one_is_closed():
@@ -335,6 +409,36 @@ def test_cancelled_tells_what_was_done_before(peer):
         assert (exc.received, exc.data, exc.sent) == (0, b'', 0)
 
     run(main)
+
+
+def test_cancelled_says_what_was_cancelled(peer):
+    conn, _ = peer
+
+    async def cancelled(wait):
+        async def waits():
+            await wait
+
+        thread = sock.newthread(waits)
+        thread.cancel()
+        with pytest.raises(sock.Cancelled) as caught:
+            await thread
+        return str(caught.value)
+
+    async def main():
+        said = {await cancelled(wait) for wait in (conn.recv(1), sock.sleep(60), sock.suspend(), sock.Event().wait())}
+        assert said == {
+            f'{what}: the thread was cancelled'
+            for what in (f'recv tcp {conn.remote_addr}', 'sleep', 'suspend', 'wait for an event')
+        }
+
+    run(main)
+
+
+def test_listen_of_a_closed_socket_says_listen():
+    s = sock.tcp()
+    s.close()
+    with pytest.raises(sock.Closed, match='closed: listen tcp'):
+        s.listen('127.0.0.1')
 
 
 def test_durations_in_messages_begin_with_the_operation(peer):

@@ -5,35 +5,50 @@ import dataclasses
 import io
 import select
 import socket
+import sys
+import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sock
 from conftest import PATIENCE
-from support import LINUX, run
+from support import LINUX, ROOT, run
 
 
 def soon():
     return sock.clock() + PATIENCE
 
 
+class Never(str):
+    """Why there is nothing to test."""
+
+    __slots__ = ()
+
+
+NO_OTHER_SIDE = Never('there is no other side')
+NO_ARGUMENTS = Never('it takes no arguments')
+
+
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """How one operation is called, and what makes it succeed, wait, and fail."""
+    """How one operation is called, and what makes it succeed, wait, and fail. A `Never` says why that cannot be."""
 
-    #: 'stream', 'listener', 'fresh' or 'datagram'.
-    on: str
+    #: 'stream', 'listener', 'fresh', 'datagram', 'unix' or 'raw'; what is no socket's is made by it.
+    on: Any
     call: Callable[..., Any]
     result: Any
     #: Makes it succeed: gets the other side.
     feed: Callable[[Any], Any] = lambda other: None
     #: Makes it wait: gets our side and the other one. None: it waits as it is.
     clog: Callable[[Any, Any], Any] | None = None
-    #: What it gives, or raises, when the other side is closed; None: nothing can tell it.
-    closed_there: Any = None
-    wrong_type: Callable[[Any], Any] | None = None
-    wrong_value: Callable[[Any], Any] | None = None
+    #: What it gives, or raises, when the other side is closed.
+    closed_there: Any = NO_OTHER_SIDE
+    wrong_type: Any = NO_ARGUMENTS
+    wrong_value: Any = NO_ARGUMENTS
+    waits: bool | Never = True
+    closed_here: bool | Never = True
 
 
 def fill(ours, other):
@@ -46,7 +61,7 @@ def fill(ours, other):
             with contextlib.suppress(BlockingIOError):
                 while True:
                     sent = twin.send(bytes(1 << 16 if twin.type == socket.SOCK_STREAM else 1000)) > 0
-            select.select([], [twin], [], 0.05)
+            select.select([], [twin], [], 0.2)
         twin.detach()
 
 
@@ -59,7 +74,102 @@ def finish(other):
     other.shutdown(socket.SHUT_WR)
 
 
+NAN = float('nan')
+
+NO_SOCKET = Never('there is nothing to close')
+
+
+def within(wait):
+    """An operation that has no `expires` of its own."""
+
+    async def limited(ours, expires):
+        with sock.deadline(expires):
+            return await wait(ours)
+
+    return lambda ours, expires=None: wait(ours) if expires is None else limited(ours, expires)
+
+
+def suspend(waiting):
+    waiting.append(sock.thread())
+    return sock.suspend()
+
+
+def resume(waiting):
+    (waiting.pop() if waiting else sock.thread()).resume(5)
+
+
+@contextlib.contextmanager
+def suspended():
+    async def main():
+        return await sock.suspend()
+
+    thread = sock.newthread(main)
+    yield thread
+    end(thread)
+
+
+def end(thread):
+    thread.cancel()
+    sock.start(5)
+
+
+@contextlib.contextmanager
+def lock():
+    """A lock, and who holds it, if anybody does."""
+    ours = types.SimpleNamespace(lock=sock.Lock(), holder=None)
+    yield ours
+    if ours.holder is not None:
+        end(ours.holder)
+
+
+def hold(ours, _other):
+    async def main():
+        async with ours.lock:
+            await sock.suspend()
+
+    ours.holder = sock.newthread(main)
+
+
+def let_go(ours):
+    if ours.holder is not None:
+        ours.holder.resume()
+
+
+async def wait_for_thing(ours, expires=None):
+    async with ours.condition:
+        return await ours.condition.wait_for(lambda: ours.things and ours.things.pop(), expires)
+
+
+def add_thing(ours):
+    assert ours.condition.lock.try_acquire()
+    ours.things.append(5)
+    ours.condition.notify()
+    ours.condition.release()
+
+
+def take(items):
+    if not items.empty():
+        items.get_nowait()
+        items.task_done()
+
+
+@contextlib.contextmanager
+def blocking():
+    ours = threading.Event()
+    yield ours
+    ours.set()
+
+
+def made(make):
+    return lambda: contextlib.nullcontext(make())
+
+
 RESET = (sock.ConnectionReset, sock.BrokenPipe)
+
+#: A unix datagram socket that nobody has any more, on Linux and elsewhere.
+GONE = (sock.ConnectionRefused, sock.ConnectionReset, sock.NotConnected)
+
+DROPS = Never('the kernel drops what there is no room for')
 
 OPERATIONS = {
     'recv': Operation(
@@ -117,20 +227,22 @@ OPERATIONS = {
         wrong_value=lambda s: s.sendfile(io.BytesIO(), -1),
     ),
     'readable': Operation(
-        'stream', lambda s, **kw: s.readable(**kw), None, hello, wrong_type=lambda s: s.readable('x'),
-        wrong_value=lambda s: s.readable(float('nan')),
+        'stream', lambda s, **kw: s.readable(**kw), None, hello, closed_there=None,
+        wrong_type=lambda s: s.readable('x'), wrong_value=lambda s: s.readable(NAN),
     ),
     'writable': Operation(
-        'stream', lambda s, **kw: s.writable(**kw), None, clog=fill, wrong_type=lambda s: s.writable('x'),
-        wrong_value=lambda s: s.writable(float('nan')),
+        'stream', lambda s, **kw: s.writable(**kw), None, clog=fill, closed_there=None,
+        wrong_type=lambda s: s.writable('x'), wrong_value=lambda s: s.writable(NAN),
     ),
     'accept': Operation(
         'listener',
         lambda s, **kw: s.accept(**kw),
         tuple,
         lambda other: other.connect_ex(other.target),
+        # The connection is there, with its end to be read.
+        closed_there=tuple,
         wrong_type=lambda s: s.accept('x'),
-        wrong_value=lambda s: s.accept(float('nan')),
+        wrong_value=lambda s: s.accept(NAN),
     ),
     'connect': Operation(
         'fresh',
@@ -174,6 +286,7 @@ OPERATIONS = {
         closed_there=sock.ConnectionRefused,
         wrong_type=lambda s: s.send('text'),
         wrong_value=lambda s: s.send(b'x', -1),
+        waits=DROPS,
     ),
     'udp sendmany': Operation(
         'datagram',
@@ -182,20 +295,149 @@ OPERATIONS = {
         closed_there=sock.ConnectionRefused,
         wrong_type=lambda s: s.sendmany([b'x']),
         wrong_value=lambda s: s.sendmany([(b'x', sock.addr('::1', 9, family='inet6').addr)]),
+        waits=DROPS,
+    ),
+    'unix datagram send': Operation(
+        'unix',
+        lambda s, **kw: s.send(b'hello', **kw),
+        5,
+        clog=fill,
+        closed_there=GONE,
+        wrong_type=lambda s: s.send('text'),
+        wrong_value=lambda s: s.send(b'x', -1),
+    ),
+    'unix datagram sendmany': Operation(
+        'unix',
+        lambda s, **kw: s.sendmany([(b'hello', None)] * 2, **kw),
+        2,
+        clog=fill,
+        closed_there=GONE,
+        wrong_type=lambda s: s.sendmany([b'x']),
+        wrong_value=lambda s: s.sendmany([], expires=NAN),
+    ),
+    'raw recv': Operation(
+        'raw',
+        lambda s, **kw: s.recv(100, **kw),
+        bytes,
+        lambda other: other.send(b'hello'),
+        closed_there=Never('IP has no connections, and nobody answers for a protocol that nobody has'),
+        wrong_type=lambda s: s.recv('text'),
+        wrong_value=lambda s: s.recv(0),
+    ),
+    'raw send': Operation(
+        'raw',
+        lambda s, **kw: s.send(b'hello', **kw),
+        5,
+        closed_there=Never('as of raw recv'),
+        wrong_type=lambda s: s.send('text'),
+        wrong_value=lambda s: s.send(b'x', -1),
+        waits=DROPS,
+    ),
+    'sleep': Operation(
+        made(lambda: 0.05),
+        within(sock.sleep),
+        None,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda _: sock.sleep('x'),
+        wrong_value=lambda _: sock.sleep(NAN),
+    ),
+    'suspend': Operation(made(list), within(suspend), 5, resume, closed_here=NO_SOCKET),
+    'await of a thread': Operation(suspended, within(lambda thread: thread.__await__()), 5,
+        lambda thread: thread.resume(5), closed_here=NO_SOCKET),
+    'Event.wait': Operation(
+        made(sock.Event),
+        lambda event, **kw: event.wait(**kw),
+        None,
+        lambda event: event.set(),
+        closed_here=NO_SOCKET,
+        wrong_type=lambda event: event.wait('x'),
+        wrong_value=lambda event: event.wait(NAN),
+    ),
+    'Lock.acquire': Operation(
+        lock,
+        lambda s, **kw: s.lock.acquire(**kw),
+        None,
+        let_go,
+        hold,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda s: s.lock.acquire('x'),
+        wrong_value=lambda s: s.lock.acquire(NAN),
+    ),
+    'Semaphore.acquire': Operation(
+        made(lambda: sock.Semaphore(0)),
+        lambda permits, **kw: permits.acquire(**kw),
+        None,
+        lambda permits: permits.release(),
+        closed_here=NO_SOCKET,
+        wrong_type=lambda permits: permits.acquire('x'),
+        wrong_value=lambda permits: permits.acquire(NAN),
+    ),
+    'Condition.wait_for': Operation(
+        made(lambda: types.SimpleNamespace(condition=sock.Condition(), things=[])),
+        wait_for_thing,
+        5,
+        add_thing,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda s: wait_for_thing(s, 'x'),
+        wrong_value=lambda s: wait_for_thing(s, NAN),
+    ),
+    'Queue.get': Operation(
+        made(sock.Queue),
+        lambda items, **kw: items.get(**kw),
+        5,
+        lambda items: items.put_nowait(5),
+        wrong_type=lambda items: items.get('x'),
+        wrong_value=lambda items: items.get(NAN),
+    ),
+    'Queue.put': Operation(
+        made(lambda: sock.Queue(1)),
+        lambda items, **kw: items.put(5, **kw),
+        None,
+        take,
+        lambda items, _: items.put_nowait(4),
+        wrong_type=lambda items: items.put(5, 'x'),
+        wrong_value=lambda items: items.put(5, NAN),
+    ),
+    'Queue.join': Operation(
+        made(sock.Queue),
+        lambda items, **kw: items.join(**kw),
+        None,
+        take,
+        lambda items, _: items.put_nowait(4),
+        closed_here=Never('the items of a closed queue can still be taken, and done'),
+        wrong_type=lambda items: items.join('x'),
+        wrong_value=lambda items: items.join(NAN),
+    ),
+    'offload': Operation(
+        blocking,
+        lambda event, **kw: sock.offload(lambda: event.wait(20) and 5, **kw),
+        5,
+        lambda event: event.set(),
+        closed_here=NO_SOCKET,
+        wrong_type=lambda _: sock.offload(5),
+        wrong_value=lambda _: sock.offload(print, expires=NAN),
     ),
 }  # fmt: skip
 
 #: Where `connect` goes.
 s_target = [('127.0.0.1', 0)]
 
-#: They never have to wait on loopback: the kernel drops what there is no room for.
-NEVER_WAIT = {'udp send', 'udp sendmany'}
+
+def where(*situations, but=()):
+    """The test, of each operation that can come into these situations."""
+
+    def possible(operation):
+        return not any(isinstance(getattr(operation, each), Never) for each in situations)
+
+    names = [name for name, operation in OPERATIONS.items() if possible(operation) and name not in but]
+    return pytest.mark.parametrize('name', names)
+
 
 every = pytest.mark.parametrize('name', OPERATIONS)
-waiting = pytest.mark.parametrize('name', [name for name in OPERATIONS if name not in NEVER_WAIT])
+waiting = where('waits')
 #: A full backlog does not empty by itself.
-unclogged = pytest.mark.parametrize('name', [name for name in OPERATIONS if name not in {*NEVER_WAIT, 'connect'}])
-told = pytest.mark.parametrize('name', [name for name in OPERATIONS if OPERATIONS[name].closed_there is not None])
+unclogged = where('waits', but=['connect'])
+told = where('closed_there')
 
 
 @contextlib.contextmanager
@@ -203,7 +445,9 @@ def sides(name, *, clogged=False):
     """Our socket, and the other side, as the operation needs them."""
     operation = OPERATIONS[name]
     with contextlib.ExitStack() as stack:
-        if operation.on == 'stream':
+        if callable(operation.on):
+            ours = other = stack.enter_context(operation.on())
+        elif operation.on == 'stream':
             listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
             other = stack.enter_context(socket.create_connection(listener.getsockname(), PATIENCE))
             ours = stack.enter_context(sock.fromsocket(listener.accept()[0]))
@@ -226,6 +470,20 @@ def sides(name, *, clogged=False):
                     filler = stack.enter_context(socket.socket())
                     filler.setblocking(False)
                     filler.connect_ex(s_target[0])
+        elif operation.on == 'unix':
+            if sys.platform == 'win32':
+                pytest.skip('Windows has no unix datagrams')
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            ours, other = stack.enter_context(sock.fromsocket(one)), stack.enter_context(other)
+        elif operation.on == 'raw':
+            if not (LINUX and ROOT):
+                pytest.skip('raw sockets of any protocol: on Linux, as root')
+            other = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_RAW, EXPERIMENT))
+            other.connect(('127.0.0.1', 0))
+            # What is sent comes to all that have the protocol, and is for us alone.
+            other.shutdown(socket.SHUT_RD)
+            ours = stack.enter_context(sock.fromsocket(socket.socket(socket.AF_INET, socket.SOCK_RAW, EXPERIMENT)))
+            run(lambda: ours.connect('127.0.0.1'))
         else:
             other = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             ours = stack.enter_context(sock.udp())
@@ -242,10 +500,17 @@ def sides(name, *, clogged=False):
         yield ours, other
 
 
+#: A protocol that nobody has, for experiments: RFC 3692.
+EXPERIMENT = 253
+
+
 class Client(socket.socket):
     """A stdlib socket that knows where to connect to."""
 
     target: Any = None
+
+
+SOCKETS = (sock.TCP, sock.UDP)
 
 
 def check(got, expected):
@@ -298,7 +563,7 @@ def test_waits_and_then_succeeds(name):
             thread = sock.newthread(awaits, operation.call(ours, expires=soon()))
             assert not thread.done
             operation.feed(other)
-            if operation.clog is not None:
+            if operation.clog is fill:
                 # Without blocking: its file may not even be read yet.
                 other.setblocking(False)
                 while not thread.done:
@@ -319,12 +584,16 @@ def test_expires(name):
     operation = OPERATIONS[name]
 
     async def main():
-        with sides_in_thread(name) as (ours, _other):
+        with sides_in_thread(name) as (ours, other):
             begin = sock.clock()
             with pytest.raises(sock.Timeout) as caught:
                 await operation.call(ours, expires=begin + 0.02)
             assert 0.02 <= sock.clock() - begin < 5
-            assert ours.closed
+            if isinstance(ours, SOCKETS):
+                assert ours.closed
+            else:
+                # Nothing else waits on.
+                operation.feed(other)
             assert isinstance(caught.value, TimeoutError)
             assert (caught.value.sent, caught.value.received) == (0, 0)
 
@@ -341,36 +610,63 @@ def test_closed_there(name):
             if expected == RESET:
                 # Unread data makes it a reset.
                 await ours.send(b'unread')
+            if operation.on == 'listener':
+                operation.feed(other)
             other.close()
             if operation.on == 'datagram':
                 await ours.send(b'into the void')
                 await sock.sleep(0.01)
-            if isinstance(expected, (tuple, type)):
+            if expected is not tuple and isinstance(expected, (tuple, type)):
                 with pytest.raises(expected):
                     for _ in range(100):
                         await operation.call(ours, expires=soon())
                         await sock.sleep(0.001)
             else:
-                assert await operation.call(ours, expires=soon()) == expected
+                check(await operation.call(ours, expires=soon()), expected)
 
     run(main)
 
 
-@every
+@where('closed_here')
+def test_closed_here(name):
+    async def main():
+        with sides_in_thread(name) as (ours, _other):
+            ours.close()
+            with pytest.raises(sock.Closed):
+                await OPERATIONS[name].call(ours, expires=soon())
+
+    run(main)
+
+
+@where('closed_here', 'waits')
+def test_closed_here_while_it_waits(name):
+    async def main():
+        with sides_in_thread(name) as (ours, _other):
+            thread = sock.newthread(awaits, OPERATIONS[name].call(ours, expires=soon()))
+            assert not thread.done
+            ours.close()
+            with pytest.raises(sock.Closed):
+                await thread
+
+    run(main)
+
+
+@where('wrong_type')
 def test_wrong_type(name):
     refuses(OPERATIONS[name].wrong_type, TypeError)
 
 
-@every
+@where('wrong_value')
 def test_wrong_value(name):
     refuses(OPERATIONS[name].wrong_value, ValueError)
 
 
 def refuses(call, error):
     async def main():
-        with prepared.pop()[0] as ours:
-            with pytest.raises(error):
-                await call(ours)
+        ours, _ = prepared.pop()
+        with pytest.raises(error):
+            await call(ours)
+        if isinstance(ours, SOCKETS):
             assert not ours.closed
 
     run(main)
@@ -379,6 +675,6 @@ def refuses(call, error):
 @every
 def test_outside_a_thread(name):
     ours, _ = prepared.pop()
-    operation = OPERATIONS[name].call(ours)
     with pytest.raises(RuntimeError, match='inside a sock thread'):
+        operation = OPERATIONS[name].call(ours)
         operation.send(None) if hasattr(operation, 'send') else next(iter(operation))

@@ -781,3 +781,32 @@ def test_option_that_the_kernel_does_not_have_is_not_supported():
         pytest.raises(sock.NotSupported, match='this kernel, or this kind of socket, does not'),
     ):
         s.setopt('ipv6_router_alert', 5)
+
+
+#: What the table has to have at least: the names without their prefix.
+NAMED = {
+    ('linux', 'so'): """
+        debug reuseaddr type error dontroute broadcast sndbuf rcvbuf sndbufforce rcvbufforce keepalive oobinline
+        no_check priority linger bsdcompat reuseport passcred peercred rcvlowat sndlowat rcvtimeo sndtimeo bindtodevice
+        attach_filter detach_filter get_filter peername timestamp acceptconn peersec passsec timestampns mark
+        timestamping protocol domain rxq_ovfl wifi_status peek_off nofcs lock_filter select_err_queue busy_poll
+        max_pacing_rate bpf_extensions incoming_cpu attach_bpf detach_bpf attach_reuseport_cbpf attach_reuseport_ebpf
+        cnx_advice meminfo incoming_napi_id cookie peergroups zerocopy""",
+    ('windows', 'so'): """
+        acceptconn broadcast bsp_state conditional_accept connect_time dontlinger dontroute error exclusiveaddruse
+        keepalive linger max_msg_size maxdg maxpathdg oobinline pause_accept port_scalability protocol_info
+        randomize_port rcvbuf rcvlowat reuseaddr sndbuf sndlowat type update_accept_context update_connect_context
+        useloopback""",
+    ('windows', 'tcp'): 'bsdurgent expedited_1122 maxrt nodelay timestamps',
+    # tcp(7)
+    ('linux', 'tcp'): """
+        congestion cork defer_accept fastopen info keepcnt keepidle keepintvl linger2 maxseg nodelay quickack syncnt
+        user_timeout window_clamp""",
+}
+
+
+@pytest.mark.parametrize(('system', 'prefix'), NAMED)
+def test_table_has_each_option_that_it_has_to_have(system, prefix):
+    there = {name for name, _, _, _, systems in sock._sock.option_rows() if system in systems}
+    wanted = {f'{prefix}_{name}' for name in NAMED[system, prefix].split()}
+    assert wanted - there == set()

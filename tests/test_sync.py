@@ -1,5 +1,6 @@
 """Lock, Event, Condition, Semaphore, Queue: between threads, and between OS threads."""
 
+import gc
 import queue
 import threading
 
@@ -539,5 +540,87 @@ def test_queue_item_of_a_cancelled_getter_is_not_lost():
             except sock.Cancelled:
                 pass
         assert sorted(got) == ['one', 'two']
+
+    run(main)
+
+
+def test_lock_of_a_thread_that_has_gone_says_so():
+    lock = sock.Lock('orders')
+    sock.run(lock.acquire)
+    gc.collect()
+    assert repr(lock) == "<sock.Lock 'orders' held by a thread that has gone without releasing it>"
+
+
+def test_queue_join_waits_until_each_item_is_done():
+    async def main():
+        items = sock.Queue()
+        await items.join()
+        for item in range(3):
+            items.put_nowait(item)
+        joining = [sock.newthread(items.join, soon()) for _ in range(2)]
+        assert joining[0].waiting == 'join of a queue'
+        while not items.empty():
+            await items.get()
+            await turns()
+            assert not any(thread.done for thread in joining)
+            items.task_done()
+        for thread in joining:
+            await thread
+        # A new round: what was waited for before does not end it.
+        items.put_nowait(3)
+        with pytest.raises(sock.Timeout, match='join of a queue'):
+            await items.join(sock.clock() + 0.01)
+        items.task_done()
+        await items.join(0)
+        with pytest.raises(ValueError, match='more often than items were put'):
+            items.task_done()
+
+    run(main)
+
+
+def test_queue_join_outside_a_thread_is_a_runtime_error():
+    with pytest.raises(RuntimeError, match='join of a queue may wait'):
+        sock.Queue().join().send(None)
+
+
+def test_queue_refused_put_is_no_item_to_join():
+    async def main():
+        items = sock.Queue()
+        items.close()
+        with pytest.raises(sock.Closed):
+            await items.put(1)
+        await items.join(soon())
+
+    run(main)
+
+
+def test_queue_join_between_os_threads():
+    rounds, each = 20, 50
+
+    async def main():
+        items = sock.Queue()
+        workers = [threading.Thread(target=work, args=(items,)) for _ in range(3)]
+        for worker in workers:
+            worker.start()
+        done = 0
+        for _ in range(rounds):
+            for item in range(each):
+                await items.put(item)
+            await items.join(soon())
+            done += each
+            assert finished == done * [True]
+        items.close()
+        for worker in workers:
+            await sock.offload(worker.join)
+
+    finished = []
+
+    def work(items):
+        sock.run(take, items)
+
+    async def take(items):
+        async for _ in items:
+            finished.append(True)
+            items.task_done()
 
     run(main)

@@ -214,6 +214,7 @@ def test_recvall_beyond_maxlen_is_message_too_long_and_loses_nothing(peer):
         other.shutdown(socket.SHUT_WR)
         with pytest.raises(sock.MessageTooLong, match='more than 5 bytes') as caught:
             await conn.recvall(5)
+        assert conn.stats.bytes_received == caught.value.received == len(caught.value.data)
         return caught.value.data + await conn.recvall()
 
     assert run(main()) == b'123456'

@@ -178,6 +178,7 @@ def test_cancel_lets_a_call_that_runs_end():
         (lambda: sock.runevery(0, print), ValueError),
         (lambda: sock.runevery(-1, print), ValueError),
         (lambda: sock.runevery(float('nan'), print), ValueError),
+        (lambda: sock.runevery(5e-324, print), ValueError),
         (lambda: sock.runafter(1, 'x'), TypeError),
         (lambda: sock.runat('x', print), TypeError),
         (lambda: sock.runafter(None, print), TypeError),
@@ -186,6 +187,14 @@ def test_cancel_lets_a_call_that_runs_end():
 def test_wrong_arguments_are_refused(call, error):
     with pytest.raises(error):
         call()
+
+
+@pytest.mark.parametrize('make', [sock.runat, sock.runafter, sock.runevery])
+def test_huge_time_is_never(make):
+    timer = make(10**400, lambda: pytest.fail('called'))
+    assert sock.start(0.01) is False
+    timer.cancel()
+    assert sock.start(10) is True
 
 
 def test_sleep_job_sleeps_and_is_woken():

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import sock
+from sock import _workers
 from support import run
 
 
@@ -85,3 +86,51 @@ def test_offload_refuses_what_it_cannot_run():
     run(main)
     with pytest.raises(RuntimeError, match='inside a sock thread'):
         sock.offload(print).send(None)
+
+
+@pytest.fixture
+def limit():
+    before = sock.offload_limit()
+    yield sock.offload_limit
+    sock.offload_limit(before)
+
+
+def test_offload_limit_is_how_many_calls_run_at_once(limit):
+    release, running, most = threading.Event(), [], []
+
+    def call():
+        running.append(1)
+        most.append(len(running))
+        assert release.wait(20)
+        running.pop()
+
+    async def main():
+        assert limit(2) == limit() == 2
+        threads = [sock.newthread(sock.offload, call) for _ in range(8)]
+        while len(most) < 2:
+            await sock.sleep(0.001)
+        await sock.sleep(0.02)
+        assert len(most) == 2
+        # More start at once, for the calls that wait already.
+        limit(5)
+        while len(most) < 5:
+            await sock.sleep(0.001)
+        limit(1)
+        release.set()
+        for thread in threads:
+            await thread
+        # Those that are too many end.
+        while _workers._offload._alive > 1:
+            await sock.sleep(0.001)
+        assert await sock.offload(lambda: 'works on') == 'works on'
+
+    run(main)
+    assert max(most) == 5
+
+
+@pytest.mark.parametrize(('n', 'error'), [(0, ValueError), (-1, ValueError), (True, TypeError), ('2', TypeError)])
+def test_offload_limit_refuses_what_is_no_number_of_calls(limit, n, error):
+    before = limit()
+    with pytest.raises(error, match='offload_limit takes'):
+        limit(n)
+    assert limit() == before

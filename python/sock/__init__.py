@@ -60,7 +60,7 @@ from ._sock import SockAddr
 from ._sockets import TCP, UDP, Raw, Stats, fromfd, fromsocket, options, raw, tcp, udp
 from ._sync import Condition, Event, Lock, Queue, Semaphore
 from ._timers import SleepJob, Timer, runafter, runat, runevery, sleep_job
-from ._workers import offload
+from ._workers import offload, offload_limit
 
 __version__ = '0.1.0'
 
@@ -118,6 +118,7 @@ __all__ = [
     'kqueue_fd',
     'newthread',
     'offload',
+    'offload_limit',
     'options',
     'poll',
     'poller',

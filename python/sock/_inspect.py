@@ -130,8 +130,7 @@ class Watchdog:
     __slots__ = ('_hook', '_os_thread', '_seconds', '_stopped')
 
     def __init__(self, seconds: float, hook: Callable[[str, float, traceback.StackSummary], object] | None) -> None:
-        if not isinstance(seconds, (int, float)):
-            raise TypeError(f'watchdog takes seconds, not {type(seconds).__name__}')
+        seconds = _sock.seconds(seconds, 'watchdog takes seconds')
         if not 0 < seconds <= threading.TIMEOUT_MAX:
             raise ValueError(f'watchdog takes more than 0 seconds, not {seconds}')
         if hook is not None and not callable(hook):

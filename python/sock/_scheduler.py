@@ -249,6 +249,8 @@ over = _Over()
 
 def threads(poller: Poller | None = None) -> list[Thread]:
     """The threads of a poller (default: this OS thread's) that have not ended."""
+    if poller is not None and not isinstance(poller, Poller):
+        raise TypeError(f'threads takes a sock.Poller or None, not {type(poller).__name__}')
     of = poller or globals()['poller']()
     return [thread for thread in of._threads() if not thread.done]
 
@@ -282,9 +284,7 @@ def _report_failed(poller: Poller) -> None:
 def _until(timeout: float | None) -> float | None:
     if timeout is None:
         return None
-    if not isinstance(timeout, (int, float)):
-        raise TypeError(f'timeout must be seconds or None, not {type(timeout).__name__}')
-    return clock() + timeout
+    return clock() + _sock.seconds(timeout, 'timeout must be seconds or None')
 
 
 def poll(timeout: float | None = None) -> bool:

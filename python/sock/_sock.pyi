@@ -39,6 +39,7 @@ __all__ = [
     'option_rows',
     'options',
     'own_methods',
+    'seconds',
     'set_clock',
     'sleep',
     'sleep_until',
@@ -57,6 +58,7 @@ _Host: TypeAlias = Any
 #: What the OS's poll is called.
 POLL: Literal['epoll', 'kqueue', 'iocp']
 
+def seconds(value: object, wanted: str) -> float: ...
 def clock() -> float: ...
 def set_clock(time: int | None) -> None: ...
 def begin_chaos(seed: int) -> bool: ...

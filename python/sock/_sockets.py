@@ -402,8 +402,6 @@ _CLASSES: dict[str, type[TCP | UDP]] = {'tcp': TCP, 'udp': UDP, 'raw': Raw}
 
 def fromfd(fd: int) -> TCP | UDP:
     """Takes over an OS descriptor, which must be a socket; it becomes non-blocking and is closed with the result."""
-    if not isinstance(fd, int) or isinstance(fd, bool):
-        raise TypeError(f'fromfd takes a descriptor, an int, not {type(fd).__name__}')
     new = _sock.adopt(fd)
     if (made := _CLASSES.get(new.kind or '')) is None:
         new.forget()

@@ -221,7 +221,7 @@ class Lock:
             return 'the next one who waited'
         owner = ref()
         if owner is None:
-            return 'a thread that can never run again'
+            return 'a thread that has gone without releasing it'
         if isinstance(owner, threading.Thread):
             return f'OS thread {owner.name!r}'
         return f'thread {owner.name!r}{", which has ended" if owner.done else ""}'
@@ -297,7 +297,7 @@ class Event:
     (True, 'set')
     """
 
-    __slots__ = ('__weakref__', '_flag', '_guard', '_passed', '_waiting')
+    __slots__ = ('__weakref__', '_flag', '_guard', '_passed', '_waiting', '_what')
 
     def __init__(self) -> None:
         self._flag = False
@@ -305,6 +305,8 @@ class Event:
         self._guard = threading.RLock()
         self._waiting: dict[_sock.Wait, None] = {}
         self._passed = 0
+        #: What those who wait are shown to do.
+        self._what = 'wait for an event'
 
     def __repr__(self) -> str:
         return f'<sock.Event {"set" if self._flag else f"not set, {len(self._waiting)} waiting"}>'
@@ -328,13 +330,13 @@ class Event:
 
     async def wait(self, expires: float | None = None) -> None:
         """Waits until the flag is set, or ``expires``, a ``clock()`` value, passes: ``Timeout``."""
-        _check('wait for an event', expires)
+        _check(self._what, expires)
         if self._flag:
             self._passed += 1
             if self._passed % _BUDGET == 0:
                 await _sock.sleep_until(0)
             return
-        wait = _sock.Wait('wait for an event', expires)
+        wait = _sock.Wait(self._what, expires)
         with self._guard:
             if self._flag:
                 return
@@ -501,16 +503,19 @@ class Queue(Generic[_T]):
     42
     """
 
-    __slots__ = ('__weakref__', '_closer', '_guard', '_items', '_maxsize', '_ready', '_room')
+    __slots__ = ('__weakref__', '_closer', '_done', '_guard', '_items', '_maxsize', '_ready', '_room', '_unfinished')
 
     def __init__(self, maxsize: int = 0) -> None:
         if not isinstance(maxsize, int):
             raise TypeError(f'maxsize must be a number of items, not {type(maxsize).__name__}')
         self._maxsize = maxsize
-        # Guards that nothing enters once it is closed; see the head of this module.
+        # Guards that nothing enters once it is closed, and what is unfinished; see the head of this module.
         self._guard = threading.RLock()
         self._items: deque[_T] = deque()
         self._closer: str | None = None
+        # Items that were put and are not done, and what is set when the last of them is, if anybody waits for that.
+        self._unfinished = 0
+        self._done: Event | None = None
         # A permit for each item and each free place. Whoever has one takes the first item there is, when he runs, so
         # that items leave in their order although those who get them may be cancelled meanwhile.
         self._ready = Semaphore(0)
@@ -578,6 +583,38 @@ class Queue(Generic[_T]):
             raise Empty
         return self._get()
 
+    def task_done(self) -> None:
+        """An item that was taken is done with, says who took it, from anywhere; ``join`` waits for that.
+
+        ValueError if there are more calls than items.
+        """
+        done = None
+        with self._guard:
+            if not self._unfinished:
+                raise ValueError('task_done was called more often than items were put')
+            self._unfinished -= 1
+            if not self._unfinished:
+                done, self._done = self._done, None
+        if done is not None:
+            done.set()
+
+    async def join(self, expires: float | None = None) -> None:
+        """Waits until ``task_done`` was called for each item that was put. An item that nobody takes counts as well.
+
+        ``expires``: a ``clock()`` value after which it raises ``Timeout``.
+        """
+        _check('join of a queue', expires)
+        done = Event()
+        done._what = 'join of a queue'
+        with self._guard:
+            if not self._unfinished:
+                return
+            if self._done is None:
+                self._done = done
+            else:
+                done = self._done
+        await done.wait(expires)
+
     def close(self) -> None:
         """No more items, from anywhere: ``get`` gives what there is, then ``Closed``; ``put`` raises ``Closed``."""
         thread = current()
@@ -603,6 +640,7 @@ class Queue(Generic[_T]):
         """With a permit for a place."""
         with self._guard:
             if self._closer is None:
+                self._unfinished += 1
                 self._items.append(item)
             else:
                 raise Closed(f'put into a queue: {self._closer} has closed it')

@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 
 clock = _sock.clock
 
-
-def _number(what: str, value: float) -> float:
-    if not isinstance(value, (int, float)):
-        raise TypeError(f'{what}, not {type(value).__name__}')
-    if value != value:
-        raise ValueError(f'{what}, not nan')
-    return value
+#: The clock's, in seconds: nothing can be done more often.
+_TICK = 1e-9
 
 
 class SleepJob:
@@ -45,11 +40,12 @@ class SleepJob:
 
     async def sleep(self, s: float) -> Any:
         """Sleeps ``s`` seconds: None, or the value of the ``wakeup`` that ended it. One thread sleeps at a time."""
-        return await self.sleep_until(clock() + _number('sleep takes seconds', s))
+        return await self.sleep_until(clock() + _sock.seconds(s, 'sleep takes seconds'))
 
     async def sleep_until(self, t: float) -> Any:
         """As ``sleep``, until a ``clock()`` value."""
-        wait = _sock.Wait('sleep', _number('sleep_until takes a sock.clock() value', t))
+        t = _sock.seconds(t, 'sleep_until takes a sock.clock() value')
+        wait = _sock.Wait('sleep', t)
         sleeper = _sock.current()
         if sleeper is None:
             raise RuntimeError('sleep works only inside a sock thread: start one with sock.newthread() or sock.run()')
@@ -162,7 +158,7 @@ def runat(t: float, f: Callable[[], object] | Callable[[], Coroutine[Any, Any, o
 
     An exception goes to ``sock.excepthook``. What ``f`` waits for holds up nobody else; what it computes does.
     """
-    return Timer('runat', f, iter((_number('runat takes a sock.clock() value', t),)))
+    return Timer('runat', f, iter((_sock.seconds(t, 'runat takes a sock.clock() value'),)))
 
 
 def runafter(s: float, f: Callable[[], object] | Callable[[], Coroutine[Any, Any, object]]) -> Timer:
@@ -173,7 +169,7 @@ def runafter(s: float, f: Callable[[], object] | Callable[[], Coroutine[Any, Any
     now
     True
     """
-    return Timer('runafter', f, iter((clock() + _number('runafter takes seconds', s),)))
+    return Timer('runafter', f, iter((clock() + _sock.seconds(s, 'runafter takes seconds'),)))
 
 
 def runevery(s: float, f: Callable[[], object] | Callable[[], Coroutine[Any, Any, object]]) -> Timer:
@@ -182,6 +178,7 @@ def runevery(s: float, f: Callable[[], object] | Callable[[], Coroutine[Any, Any
     The k-th call is due ``k * s`` seconds from now, however long the calls take. One call ends before the next begins,
     and those that were missed meanwhile are left out. An exception goes to ``sock.excepthook``, and the calls go on.
     """
-    if not _number('runevery takes seconds', s) > 0:
-        raise ValueError(f'runevery takes more than 0 seconds, not {s}')
-    return Timer('runevery', f, _every(s))
+    every = _sock.seconds(s, 'runevery takes seconds')
+    if every < _TICK:
+        raise ValueError(f'runevery takes {_TICK} seconds or more, not {s}')
+    return Timer('runevery', f, _every(every))

@@ -62,6 +62,14 @@ class Workers:
             # Its traceback has this frame.
             del failed
 
+    def set_limit(self, limit: int) -> None:
+        """More are made at once where calls wait; those that are too many end after the calls that they run."""
+        with self._changed:
+            self.limit = limit
+            for _ in range(min(limit - self._alive, len(self._jobs) - self._idle)):
+                self._hire()
+            self._changed.notify_all()
+
     def _add(self, job: _Job) -> None:
         with self._changed:
             self.awaited += 1
@@ -95,9 +103,9 @@ class Workers:
         while True:
             with self._changed:
                 self._idle += 1
-                got = self._changed.wait_for(lambda: self._jobs, _IDLE)
+                got = self._changed.wait_for(lambda: self._jobs or self._alive > self.limit, _IDLE)
                 self._idle -= 1
-                if not got:
+                if not got or self._alive > self.limit:
                     self._alive -= 1
                     return
                 wait, func, args = self._jobs.popleft()
@@ -145,8 +153,8 @@ async def offload(func: Callable[..., _T], *args: Any, expires: float | None = N
     cancelled, or ``expires``, a ``clock()`` value, passes (``Timeout``), a call that runs cannot be stopped: it goes
     on, and its answer is dropped. One that has not begun never will.
 
-    At most ``min(32, number of CPUs + 4)`` calls run at once, the others wait for their turn; the workers of this
-    process can be changed: ``sock._workers._offload.limit = 100``.
+    At most ``min(32, number of CPUs + 4)`` calls run at once, or as many as ``offload_limit`` says; the others wait for
+    their turn.
 
     >>> run(offload, sum, [1, 2, 3])
     6
@@ -161,3 +169,18 @@ async def offload(func: Callable[..., _T], *args: Any, expires: float | None = N
     context = contextvars.copy_context()
     result: _T = await _offload.run(context.run, func, *args, what=f'offload {name}', expires=expires)
     return result
+
+
+def offload_limit(n: int | None = None) -> int:
+    """How many calls of ``offload`` may run at once in this process; with an argument, sets it first.
+
+    >>> offload_limit(100)
+    100
+    """
+    if n is not None:
+        if not isinstance(n, int) or isinstance(n, bool):
+            raise TypeError(f'offload_limit takes a number of calls or None, not {type(n).__name__}')
+        if n < 1:
+            raise ValueError(f'offload_limit takes 1 call or more, not {n}')
+        _offload.set_limit(n)
+    return _offload.limit

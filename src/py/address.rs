@@ -2,10 +2,11 @@
 
 use std::net::{SocketAddrV4, SocketAddrV6};
 
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyString, PyTuple};
 
+use super::number::{self, NoInt};
 use crate::address::{Address, Family};
 
 /// The address of a socket: family, host and port, or a path.
@@ -22,15 +23,16 @@ use crate::address::{Address, Family};
 #[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SockAddr(pub Address);
 
-fn port_number(port: &Bound<'_, PyAny>) -> PyResult<u16> {
-    match port.extract::<i64>() {
-        Ok(port) => {
-            u16::try_from(port).map_err(|_| PyValueError::new_err(format!("port must be 0 to 65535, not {port}")))
+/// A number that an address has.
+fn field(name: &str, value: Option<&Bound<'_, PyAny>>, most: u32) -> PyResult<u32> {
+    let Some(value) = value else { return Ok(0) };
+    match number::int(value) {
+        Ok(number) if (0..=i64::from(most)).contains(&number) => Ok(number as u32),
+        Ok(number) => Err(PyValueError::new_err(format!("{name} must be 0 to {most}, not {number}"))),
+        Err(NoInt::OutOfRange) => Err(PyValueError::new_err(format!("{name} must be 0 to {most}"))),
+        Err(NoInt::WrongType) => {
+            Err(PyTypeError::new_err(format!("{name} must be an int, not {}", value.get_type().name()?)))
         }
-        Err(error) if error.is_instance_of::<PyOverflowError>(port.py()) => {
-            Err(PyValueError::new_err("port must be 0 to 65535"))
-        }
-        Err(_) => Err(PyTypeError::new_err(format!("port must be an int, not {}", port.get_type().name()?))),
     }
 }
 
@@ -42,15 +44,20 @@ fn family_named(name: &str) -> PyResult<Family> {
 #[pymethods]
 impl SockAddr {
     #[new]
-    #[pyo3(signature = (family, host, port=None, flowinfo=0, scope_id=0))]
+    #[pyo3(
+        signature = (family, host, port=None, flowinfo=None, scope_id=None),
+        text_signature = "(family, host, port=None, flowinfo=0, scope_id=0)"
+    )]
     fn new(
         family: &str,
         host: &Bound<'_, PyAny>,
         port: Option<&Bound<'_, PyAny>>,
-        flowinfo: u32,
-        scope_id: u32,
+        flowinfo: Option<&Bound<'_, PyAny>>,
+        scope_id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let family = family_named(family)?;
+        let flowinfo = field("flowinfo", flowinfo, u32::MAX)?;
+        let scope_id = field("scope_id", scope_id, u32::MAX)?;
         if family == Family::Unix {
             let name = match host.cast::<PyBytes>() {
                 Ok(bytes) => bytes.as_bytes().to_vec(),
@@ -61,7 +68,7 @@ impl SockAddr {
         let Ok(text) = host.extract::<&str>() else {
             return Err(PyTypeError::new_err(format!("host must be a str, not {}", host.get_type().name()?)));
         };
-        let port = port.map_or(Ok(0), port_number)?;
+        let port = field("port", port, u16::MAX.into())? as u16;
         match (Address::parse(text, port), family) {
             (Some(Address::V4(addr)), Family::Inet) => Ok(SockAddr(Address::V4(addr))),
             (Some(Address::V6(addr)), Family::Inet6) => {

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::Handle;
-use super::poller::deadline;
+use super::poller::time;
 use super::thread::running;
 
 /// ``with sock.deadline(t):`` gives every wait of this thread inside that ``expires``, where none is nearer.
@@ -33,7 +33,7 @@ impl Deadline {
         let task = running(py).ok_or_else(|| {
             PyRuntimeError::new_err("sock.deadline() is for the waits of a sock thread, and none runs here")
         })?;
-        let limit = deadline(Some(self.t.bind(py)))?;
+        let limit = time(self.t.bind(py), "deadline takes")?;
         let handle = task.to_owned().unbind();
         let mut inside = self.inside.lock();
         if inside.is_some() {

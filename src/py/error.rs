@@ -62,10 +62,10 @@ pub fn named(py: Python<'_>, err: &str, what: &str, moved: Moved<'_>) -> PyErr {
 
 static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// `sock.Cancelled`, raised where a thread waits.
-pub fn cancelled(py: Python<'_>, moved: Moved<'_>) -> PyErr {
+/// `sock.Cancelled`, raised where a thread waits. `what` is what was tried, on which address.
+pub fn cancelled(py: Python<'_>, what: &str, moved: Moved<'_>) -> PyErr {
     build(attribute(py, &CANCELLED, ERRORS, "Cancelled").and_then(|class| {
-        let exc = class.call0()?;
+        let exc = class.call1((format!("{what}: the thread was cancelled"),))?;
         if moved.sent + moved.received > 0 {
             exc.setattr("sent", moved.sent)?;
             exc.setattr("received", moved.received)?;

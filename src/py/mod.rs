@@ -5,6 +5,7 @@ mod calls;
 mod deadline;
 mod error;
 mod interrupt;
+mod number;
 mod ops;
 mod options;
 mod poller;
@@ -36,6 +37,8 @@ mod _sock {
     use super::interrupt::from_outside::break_off;
     #[pymodule_export]
     use super::interrupt::is_interruptible;
+    #[pymodule_export]
+    use super::number::seconds;
     #[pymodule_export]
     use super::ops::{Wait, sleep, sleep_until, suspend, waits_for};
     #[pymodule_export]

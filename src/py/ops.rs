@@ -28,6 +28,7 @@ use self::datagrams::{Outgoing, Receive, Rooms};
 use super::address::SockAddr;
 use super::calls::bug;
 use super::error::{self, Moved};
+use super::number::{self, NoInt};
 use super::poller::{deadline, time};
 use super::socket::{EXPIRED, NewSocket, Socket};
 use super::thread::{Task, listed, running};
@@ -386,7 +387,7 @@ impl Op {
                 let Some(task) = running(py) else { return self.run_outside(py) };
                 let wait = task.get().wait();
                 if wait.take_cancelled() {
-                    return fail(error::cancelled(py, self.moved()));
+                    return fail(error::cancelled(py, &self.describe(py), self.moved()));
                 }
                 // A sleep into the past only lets others run.
                 let past = matches!(self.what, What::Sleep) && self.expires <= clock::now();
@@ -419,7 +420,7 @@ impl Op {
                 if let Some(direction) = self.what.direction() {
                     drop(self.source().direction(direction).unpark());
                     let result = match reason {
-                        Reason::Cancelled => fail(error::cancelled(py, self.moved())),
+                        Reason::Cancelled => fail(error::cancelled(py, &self.describe(py), self.moved())),
                         reason => self.attempts(py, &task, direction, reason == Reason::Expired),
                     };
                     if !matches!(result, Ok(Step::Pending)) {
@@ -434,7 +435,7 @@ impl Op {
                 // Only operations that have a direction pause.
                 let direction = self.what.direction().unwrap_or(Direction::Read);
                 let result = if task.get().wait().take_cancelled() {
-                    fail(error::cancelled(py, self.moved()))
+                    fail(error::cancelled(py, &self.describe(py), self.moved()))
                 } else if self.is_late(task.get()) {
                     fail(self.timeout(py))
                 } else {
@@ -621,7 +622,7 @@ impl Op {
             return match task.get().resumed(reason == Reason::Cancelled) {
                 Some(value) => Ok(Step::Done(value)),
                 None if reason == Reason::Expired => fail(self.nothing_came(py)),
-                None => fail(error::cancelled(py, self.moved())),
+                None => fail(error::cancelled(py, &self.describe(py), self.moved())),
             };
         }
         if let Some(thread) = self.joined() {
@@ -633,12 +634,12 @@ impl Op {
                 (Reason::Event, None) if thread.is_done() => Ok(Step::Done(py.None())),
                 (Reason::Event, None) => self.run_waiting(py, task),
                 (Reason::Expired, _) => fail(self.nothing_came(py)),
-                (Reason::Cancelled, _) => fail(error::cancelled(py, self.moved())),
+                (Reason::Cancelled, _) => fail(error::cancelled(py, &self.describe(py), self.moved())),
             };
         }
         let Some(wait) = self.waited_for() else {
             return match reason {
-                Reason::Cancelled => fail(error::cancelled(py, self.moved())),
+                Reason::Cancelled => fail(error::cancelled(py, &self.describe(py), self.moved())),
                 // Not the sleep's own time, but the thread's.
                 Reason::Expired if task.get().limit() < self.expires => fail(self.nothing_came(py)),
                 _ => Ok(Step::Done(py.None())),
@@ -647,7 +648,7 @@ impl Op {
         // A value that came in time is never thrown away; a cancel that came first keeps it out.
         match wait.finish(reason == Reason::Cancelled) {
             Some(value) => Ok(Step::Done(value)),
-            None if reason == Reason::Cancelled => fail(error::cancelled(py, self.moved())),
+            None if reason == Reason::Cancelled => fail(error::cancelled(py, &self.describe(py), self.moved())),
             None if reason == Reason::Expired => fail(self.nothing_came(py)),
             None => self.run_waiting(py, task),
         }
@@ -891,6 +892,9 @@ impl Op {
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
         let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room).inspect(|&n| data.set_len(begin + n)) };
+        if let Ok(n @ 1..) = got {
+            source.received.add(n);
+        }
         match got {
             Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
             Ok(_) if data.len() > most => {
@@ -901,7 +905,6 @@ impl Op {
                 fail(error::named(py, "message_too_long", &what, self.moved()))
             }
             Ok(n) => {
-                source.received.add(n);
                 if n < room {
                     drained(source, seen);
                 }
@@ -1130,10 +1133,11 @@ fn limit(maxlen: Option<&Bound<'_, PyAny>>, length: usize, what: &str) -> PyResu
     let Some(maxlen) = maxlen else {
         return Ok(length);
     };
-    match maxlen.extract::<i64>() {
+    match number::int(maxlen) {
         Ok(n) if n >= 0 => Ok(length.min(n as usize)),
         Ok(n) => Err(PyValueError::new_err(format!("{what} must not be negative, and is {n}"))),
-        Err(_) => {
+        Err(NoInt::OutOfRange) => Err(PyValueError::new_err(format!("{what} is out of range"))),
+        Err(NoInt::WrongType) => {
             Err(PyTypeError::new_err(format!("{what} must be an int or None, not {}", maxlen.get_type().name()?)))
         }
     }
@@ -1176,16 +1180,13 @@ fn count(n: &Bound<'_, PyAny>, what: &str, least: i64) -> PyResult<usize> {
 
 /// A number of `unit`s, `least` or more.
 fn counted(n: &Bound<'_, PyAny>, what: &str, unit: &str, least: i64) -> PyResult<usize> {
-    if n.is_instance_of::<pyo3::types::PyBool>() {
-        return Err(PyTypeError::new_err(format!("{what} takes a number of {unit}s, not a bool")));
-    }
-    match n.extract::<i64>() {
+    match number::int(n) {
         Ok(n) if n >= least => Ok(n as usize),
         Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} {unit} or more, not {n}"))),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(n.py()) => {
-            Err(PyValueError::new_err(format!("{what}: the number of {unit}s is out of range")))
+        Err(NoInt::OutOfRange) => Err(PyValueError::new_err(format!("{what}: the number of {unit}s is out of range"))),
+        Err(NoInt::WrongType) => {
+            Err(PyTypeError::new_err(format!("{what} takes a number of {unit}s, not {}", n.get_type().name()?)))
         }
-        Err(_) => Err(PyTypeError::new_err(format!("{what} takes a number of {unit}s, not {}", n.get_type().name()?))),
     }
 }
 
@@ -1273,12 +1274,7 @@ pub fn hold<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult
 /// Awaits ``s`` seconds; 0 lets the others run.
 #[pyfunction]
 pub fn sleep<'py>(py: Python<'py>, s: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let Ok(seconds) = s.extract::<f64>() else {
-        return Err(PyTypeError::new_err(format!("sleep takes seconds, not {}", s.get_type().name()?)));
-    };
-    if seconds.is_nan() {
-        return Err(PyValueError::new_err("sleep takes seconds, not nan"));
-    }
+    let seconds = number::seconds(s, "sleep takes seconds")?;
     let mut op = Making::new(py, What::Sleep)?;
     // `as` saturates: whatever is too long is for ever.
     op.expires = if seconds > 0.0 { clock::now().saturating_add((seconds * 1e9).ceil() as u64) } else { 0 };

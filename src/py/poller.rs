@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 
 use super::Hub;
 use super::error::{self, Moved};
+use super::number;
 use super::thread::{Looping, Task, end_turn, listed, made, orphan_all, set_hub, set_running, step, unset_hub};
 use crate::chaos;
 use crate::sys;
@@ -47,7 +48,7 @@ pub fn deadline(expires: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
 /// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. `what` begins
 /// the message about anything else.
 pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
-    let Ok(seconds) = t.extract::<f64>() else {
+    let Some(seconds) = number::float(t) else {
         let kind = t.get_type();
         return Err(PyTypeError::new_err(format!(
             "{what} a sock.clock() value in seconds or None, not {}",
@@ -157,6 +158,8 @@ impl Poller {
 #[pyclass(frozen, module = "sock._sock")]
 pub struct Turns {
     hub: Arc<Hub>,
+    /// The end of a Poller takes the threads from the timers, so it must not come while somebody polls: see `Hub::fire`.
+    _polled: Py<Poller>,
     until: u64,
     /// One turn, of one thread.
     once: bool,
@@ -272,6 +275,7 @@ impl Turns {
             stopped: AtomicBool::new(false),
             given: AtomicU64::new(0),
             timed_out: AtomicBool::new(false),
+            _polled: poller.clone().unbind(),
             hub,
         })
     }

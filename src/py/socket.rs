@@ -13,6 +13,7 @@ use socket2::{Protocol, Type};
 
 use super::address::SockAddr;
 use super::error::{self, Moved};
+use super::number::{self, NoInt};
 use super::ops::datagrams::{self, Peer, Senders};
 use super::thread::running;
 use super::{Handle, Source, ops, options};
@@ -161,13 +162,16 @@ pub fn open(py: Python<'_>, kind: &str, family: &str, protocol: Option<i32>) -> 
 
 /// Takes over an OS socket that something else made.
 #[pyfunction]
-pub fn adopt(py: Python<'_>, fd: i64) -> PyResult<NewSocket> {
-    let Ok(raw) = sys::RawDescriptor::try_from(fd) else {
-        return Err(PyValueError::new_err(format!("{fd} is no descriptor")));
+pub fn adopt(py: Python<'_>, fd: &Bound<'_, PyAny>) -> PyResult<NewSocket> {
+    let raw = match number::int(fd) {
+        Ok(number) if number >= 0 => sys::RawDescriptor::try_from(number).ok(),
+        Ok(_) | Err(NoInt::OutOfRange) => None,
+        Err(NoInt::WrongType) => {
+            let kind = fd.get_type();
+            return Err(PyTypeError::new_err(format!("fromfd takes a descriptor, an int, not {}", kind.name()?)));
+        }
     };
-    if fd < 0 {
-        return Err(PyValueError::new_err(format!("{fd} is no descriptor")));
-    }
+    let raw = raw.ok_or_else(|| PyValueError::new_err(format!("{fd} is no descriptor")))?;
     let failure = |failed: &io::Error| error::os(py, failed, &format!("take over descriptor {fd}"), Moved::default());
     // SAFETY: the caller gives the descriptor away, as the function says.
     let socket = unsafe { Descriptor::adopt(raw) }.map_err(|failed| failure(&failed))?;
@@ -356,8 +360,13 @@ fn place(py: Python<'_>, of_caller: bool) -> Closer {
 #[pymethods]
 impl Socket {
     #[new]
-    fn new(new: &NewSocket) -> PyResult<Self> {
-        let source = new.0.lock().take();
+    fn new(new: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let Ok(new) = new.cast::<NewSocket>() else {
+            return Err(PyTypeError::new_err(
+                "sockets are made by sock.tcp(), udp(), raw(), fromfd() and fromsocket()",
+            ));
+        };
+        let source = new.get().0.lock().take();
         match source {
             Some(source) => Ok(Socket { source: Arc::new(source), closer: parking_lot::Mutex::new(None) }),
             None => Err(PyTypeError::new_err("this OS socket has its object already")),
@@ -473,7 +482,7 @@ impl Socket {
 
     fn _bind(&self, py: Python<'_>, address: &SockAddr, listens: bool) -> PyResult<()> {
         let what = format!("bind {} {}", self.kind_name(), address.0);
-        let lease = self.lease(py, "bind")?;
+        let lease = self.lease(py, if listens { "listen" } else { "bind" })?;
         let bound = address.0.to_os().and_then(|os| {
             lease.with(|socket| {
                 if self.source.family() != Family::Unix {
@@ -623,6 +632,27 @@ impl Drop for Socket {
     }
 }
 
+/// Which directions `shutdown` ends.
+#[derive(Clone, Copy)]
+struct How(std::net::Shutdown);
+
+impl<'py> FromPyObject<'_, 'py> for How {
+    type Error = PyErr;
+
+    fn extract(how: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let Ok(name) = how.cast::<PyString>() else {
+            let kind = how.get_type();
+            return Err(PyTypeError::new_err(format!("shutdown takes a str, 'r', 'w' or 'rw', not {}", kind.name()?)));
+        };
+        match &*name.to_string_lossy() {
+            "r" => Ok(How(std::net::Shutdown::Read)),
+            "w" => Ok(How(std::net::Shutdown::Write)),
+            "rw" => Ok(How(std::net::Shutdown::Both)),
+            other => Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'"))),
+        }
+    }
+}
+
 /// The Rust half of stream sockets.
 #[pyclass(frozen, subclass, extends = Socket, module = "sock._sock")]
 pub struct Stream;
@@ -630,7 +660,7 @@ pub struct Stream;
 #[pymethods]
 impl Stream {
     #[new]
-    fn new(new: &NewSocket) -> PyResult<PyClassInitializer<Self>> {
+    fn new(new: &Bound<'_, PyAny>) -> PyResult<PyClassInitializer<Self>> {
         Ok(PyClassInitializer::from(Socket::new(new)?).add_subclass(Stream))
     }
 
@@ -712,16 +742,9 @@ impl Stream {
 
     /// Ends one direction, 'r' or 'w', or both, 'rw', without waiting. 'w' sends a FIN after the data that was sent, and
     /// who still sends gets `BrokenPipe`. shutdown(2).
-    #[pyo3(signature = (how="rw"))]
-    fn shutdown(slf: &Bound<'_, Self>, how: &str) -> PyResult<()> {
-        let how = match how {
-            "r" => std::net::Shutdown::Read,
-            "w" => std::net::Shutdown::Write,
-            "rw" => std::net::Shutdown::Both,
-            other => {
-                return Err(PyValueError::new_err(format!("shutdown takes 'r', 'w' or 'rw', not '{other}'")));
-            }
-        };
+    #[pyo3(signature = (how=How(std::net::Shutdown::Both)), text_signature = "($self, how='rw')")]
+    fn shutdown(slf: &Bound<'_, Self>, how: How) -> PyResult<()> {
+        let How(how) = how;
         let socket = slf.as_super().get();
         let mut stale = Vec::new();
         socket.call(slf.py(), "shutdown", |_| socket.source.shutdown(how, &mut stale))?;
@@ -746,7 +769,7 @@ impl Datagram {
 #[pymethods]
 impl Datagram {
     #[new]
-    fn new(new: &NewSocket) -> PyResult<PyClassInitializer<Self>> {
+    fn new(new: &Bound<'_, PyAny>) -> PyResult<PyClassInitializer<Self>> {
         Ok(PyClassInitializer::from(Socket::new(new)?).add_subclass(Datagram(Senders::default())))
     }
 

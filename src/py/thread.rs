@@ -1055,6 +1055,11 @@ impl Task {
 
     /// Calls ``f(thread)`` when the thread ends; at once if it has ended.
     fn onfinish(slf: &Bound<'_, Self>, f: Py<PyAny>) -> PyResult<()> {
+        let called = f.bind(slf.py());
+        if !called.is_callable() {
+            let kind = called.get_type();
+            return Err(PyTypeError::new_err(format!("onfinish takes a function of the thread, not {}", kind.name()?)));
+        }
         let this = slf.get();
         {
             let mut state = this.state.lock();
