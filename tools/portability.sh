@@ -158,10 +158,10 @@ PROGRAM
         x86_64-w64-mingw32-gcc -shared -nostdlib -s -Wl,--entry=0 -o python3.dll nothing.o python3.def
         rm python.c python3.def nothing.o
     )
-    # colorama is what pytest needs on Windows alone; the others are in pyproject.toml.
+    # colorama is what pytest needs on Windows alone. Not numpy, which calls what Wine's C library does not have.
     "$PYTHON" -m pip install -q --platform win_amd64 --python-version "$PYTHON_VERSION" --only-binary=:all: \
-        --target "$into/Lib/site-packages" 'pytest>=8' colorama 'hypothesis>=6.100' numpy ||
-        unavailable 'PyPI does not give pytest, colorama, hypothesis and numpy'
+        --target "$into/Lib/site-packages" 'pytest>=8' colorama 'hypothesis>=6.100' ||
+        unavailable 'PyPI does not give pytest, colorama and hypothesis'
     wine "$into/python.exe" -c 'import sys, ssl, pytest; print(sys.version)' || unavailable 'CPython does not start in Wine'
     touch "$into/.made"
 }
