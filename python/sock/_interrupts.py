@@ -63,6 +63,11 @@ def signals(poller: _sock.Poller) -> Iterator[None]:
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     if frame is not None and _sock.is_interruptible(frame):
         raise KeyboardInterrupt
+    put_off()
+
+
+def put_off() -> None:
+    """Ctrl-C has come where nothing can be raised: it is raised later."""
     _local.late = True
     if _local.turns is not None:
         _local.turns.stop()

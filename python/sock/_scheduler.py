@@ -186,10 +186,14 @@ def _agen_goes(home: weakref.ref[Poller], agen: AsyncGenerator[Any, Any]) -> Non
         if there is not None and _pollers.get(there._handle) is there:
             _set_here(there)
         closer = newthread(_wrapped(agen.aclose()), name='aclose')
+    except KeyboardInterrupt:
+        # Whoever let the generator go would not hear of it.
+        return _interrupts.put_off()
     finally:
         _set_here(here)
     if owner is not None and not closer.done:
         owner._agens = [*(owner._agens or ()), closer]
+    return None
 
 
 @contextlib.contextmanager

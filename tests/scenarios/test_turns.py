@@ -608,7 +608,7 @@ def test_s47_ctrl_c_at_each_call_and_return_of_our_own_leaves_all_whole():
         theirs.close()
         assert closed == (True, True) or not entered, number
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        assert not sock._scheduler._local.interrupted
+        assert not sock._interrupts.is_late()
         # Whole enough to go on with.
         assert sock.run(value, number) == number
         return interrupted

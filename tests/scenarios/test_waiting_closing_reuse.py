@@ -111,7 +111,7 @@ def test_s02_close_wakes_who_waits(run, name, closer):
         else:
             os_thread = threading.Thread(target=ours.close)
             os_thread.start()
-            says = r'closed here in run, .*threading\.py:\d+'
+            says = r"closed here by OS thread '.*' in run, .*threading\.py:\d+"
         with pytest.raises(sock.Closed) as caught:
             await thread
         assert time.monotonic() - begin < 5
