@@ -50,10 +50,13 @@ test-rust: ## the Rust tests, which need no Python
 # --- Other systems: tools/portability.sh ---
 PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh
 
-.PHONY: test-windows check-targets
+.PHONY: test-windows test-windows-all check-targets
 
-test-windows: $(VENV)/.tools ## the Rust and the Python tests on Windows, as Wine has it: Debian, as root; the parts come by themselves
+test-windows: $(VENV)/.tools ## the Rust tests and the core of the Python tests on Windows, as Wine has it: Debian, as root; the parts come by themselves
 	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+
+test-windows-all: $(VENV)/.tools ## the same with every Python test; Wine fails some of the scenarios
+	PYTEST=tests $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
 
 check-targets: $(VENV)/.tools ## type-check and lint for macOS, FreeBSD and Windows; TARGETS= for others
 	$(PORTABILITY) rust-src check

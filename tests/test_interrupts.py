@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -238,19 +239,20 @@ def test_handler_and_wakeup_fd_that_a_program_sets_inside_run_stay():
 
     async def main():
         signal.signal(signal.SIGINT, handler)
-        signal.set_wakeup_fd(write)
+        signal.set_wakeup_fd(write.fileno())
 
-    read, write = os.pipe()
-    os.set_blocking(write, False)
+    # Windows takes a socket alone.
+    read, write = socket.socketpair()
+    write.setblocking(False)
     before = signal.getsignal(signal.SIGINT)
     try:
         sock.run(main)
         assert signal.getsignal(signal.SIGINT) is handler
-        assert signal.set_wakeup_fd(-1) == write
+        assert signal.set_wakeup_fd(-1) == write.fileno()
     finally:
         signal.signal(signal.SIGINT, before)
-        os.close(read)
-        os.close(write)
+        read.close()
+        write.close()
 
 
 def test_handler_and_wakeup_fd_are_put_back():

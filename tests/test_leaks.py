@@ -18,6 +18,7 @@ from support import run
 LEAKS = Path(__file__).parent / 'leaks.py'
 
 
+@pytest.mark.skipif(sys.platform == 'win32', reason='what the process holds is read from files of Unix')
 def test_ten_thousand_connections_leave_nothing():
     command = [sys.executable, LEAKS, '--connections', '10000']
     done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
