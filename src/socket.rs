@@ -77,6 +77,8 @@ pub struct Source<T: Thread> {
     family: AtomicU8,
     /// The family is not settled: the first connection, or the first bind, does that.
     any_family: AtomicBool,
+    /// The program has bound it; else the OS chooses its address when it connects.
+    bound: AtomicBool,
     pub protocol: Option<Protocol>,
     /// Of a stream, once it is connected; a datagram socket may connect anew.
     pub peer: OnceLock<Address>,
@@ -118,6 +120,7 @@ impl<T: Thread> Source<T> {
             kind,
             family: AtomicU8::new(family as u8),
             any_family: AtomicBool::new(false),
+            bound: AtomicBool::new(false),
             protocol,
             peer: OnceLock::new(),
             local: OnceLock::new(),
@@ -132,6 +135,10 @@ impl<T: Thread> Source<T> {
 
     pub fn is_any_family(&self) -> bool {
         self.any_family.load(Ordering::Relaxed)
+    }
+
+    pub fn set_bound(&self) {
+        self.bound.store(true, Ordering::Relaxed);
     }
 
     pub fn set_any_family(&self, any: bool) {
@@ -272,7 +279,7 @@ impl<T: Thread> Source<T> {
     }
 
     /// A fresh socket of the same kind behind this one, for an OS whose sockets do not survive a failed connect.
-    /// Bound to the same address; its options are the OS's defaults and no delay.
+    /// Bound to the same address, if the program had bound it; its options are the OS's defaults and no delay.
     pub fn renew(&self) -> io::Result<()> {
         let Some(lease) = self.lease() else {
             return Ok(());
@@ -282,9 +289,8 @@ impl<T: Thread> Source<T> {
         if self.kind == Type::STREAM && family != Family::Unix {
             fresh.set_tcp_nodelay(true)?;
         }
-        let bound = lease.with(Socket::local_addr)?;
-        if Address::from_os(&bound).is_some_and(|address| address != Address::any(family)) {
-            fresh.bind(&bound)?;
+        if self.bound.load(Ordering::Relaxed) {
+            fresh.bind(&lease.with(Socket::local_addr)?)?;
         }
         self.deregister(&lease);
         lease.replace(&fresh)

@@ -491,6 +491,9 @@ impl Socket {
                 socket.bind(&os)
             })
         });
+        if bound.is_ok() {
+            self.source.set_bound();
+        }
         self.source.set_any_family(self.source.is_any_family() && bound.is_err());
         bound.map_err(|failed| error::os(py, &failed, &what, Moved::default()))
     }
