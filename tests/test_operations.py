@@ -435,6 +435,8 @@ def where(*situations, but=()):
 
 every = pytest.mark.parametrize('name', OPERATIONS)
 waiting = where('waits')
+#: Those of sockets.
+waiting_sockets = where('waits', but=[name for name, each in OPERATIONS.items() if not isinstance(each.on, str)])
 #: A full backlog does not empty by itself.
 unclogged = where('waits', but=['connect'])
 told = where('closed_there')

@@ -15,7 +15,7 @@ import pytest
 import sock
 from conftest import PATIENCE
 from support import LINUX, Counted, python, reset_on_close
-from test_operations import OPERATIONS, sides, waiting
+from test_operations import OPERATIONS, sides, waiting_sockets
 
 from .faults import Canaries, injected, outstanding, registrations
 
@@ -88,7 +88,7 @@ def test_s01_each_answer_wakes_its_thread(run):
             run(main, listener, process)
 
 
-@waiting
+@waiting_sockets
 @pytest.mark.parametrize('closer', ['thread', 'OS thread'])
 def test_s02_close_wakes_who_waits(run, name, closer):
     """Scenario 2: A socket is closed while a thread waits in each operation (recv, send, accept, connect, readable,
