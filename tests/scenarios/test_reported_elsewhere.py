@@ -199,6 +199,9 @@ def test_s64_deadlines_under_steady_io(run):
             assert sorted(late)[10] < 0.05 * busy()
             for each in threads:
                 each.cancel()
+            for each in threads:
+                with pytest.raises(sock.Cancelled):
+                    await each
 
     run(main)
 

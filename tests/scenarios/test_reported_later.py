@@ -225,7 +225,7 @@ def test_s76_message_on_one_connection_wakes_one_of_eight_os_threads():
     switches = sock.run(main, threads=count)
     # One that waits in the OS goes on with the thread, and one that was idle waits in the OS in its place: two that
     # sleep again, each once. If all of them woke up it would be eight.
-    assert switches < rounds * 4, switches / rounds
+    assert switches < rounds * 6, switches / rounds
 
 
 CLIENTS = """
