@@ -182,6 +182,8 @@ pub struct Turns {
     stopped: AtomicBool,
     /// Turns given so far. Others only look at it.
     given: AtomicU64,
+    /// It gives one now.
+    turning: AtomicBool,
     timed_out: AtomicBool,
     runs: AtomicBool,
 }
@@ -232,7 +234,9 @@ impl Turns {
                 task.get().wait().enter();
                 set_running(Some(&task));
                 self.given.store(self.given.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                self.turning.store(true, Ordering::Relaxed);
                 let ended = step(&task);
+                self.turning.store(false, Ordering::Relaxed);
                 set_running(None);
                 if !ended? {
                     end_turn(&task);
@@ -303,6 +307,7 @@ impl Turns {
             stops: hub.stops(),
             stopped: AtomicBool::new(false),
             given: AtomicU64::new(0),
+            turning: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             runs: AtomicBool::new(false),
             _polled: poller.clone().unbind(),
@@ -349,6 +354,12 @@ impl Turns {
     #[getter]
     fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread has its turn now, which may be its first, before `run`.
+    #[getter]
+    fn turning(&self) -> bool {
+        self.turning.load(Ordering::Relaxed) || !self.runs()
     }
 
     /// On the poller's clock: when it ends.
