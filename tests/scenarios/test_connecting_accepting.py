@@ -109,7 +109,7 @@ def connecting_expires(run, address):
         begin = sock.clock()
         with pytest.raises(sock.Timeout, match=rf'^timeout: connect tcp {address}: not done after 0\.'):
             await s.connect(address, expires=begin + 0.05)
-        assert 0.05 <= sock.clock() - begin < 5
+        assert begin + 0.05 <= sock.clock() < begin + 5
         assert s.closed
 
     run(main)
@@ -243,13 +243,15 @@ def test_s16_clients_that_reset_before_accept(run, listener):
 
     Linux gives such connections; their first recv tells of the reset. Others leave them out.
     """
+    buf = bytearray(4)
 
     async def serve():
         while True:
             conn, _, _ = await listener.accept(soon())
             with conn, contextlib.suppress(sock.ConnectionReset):
-                if await conn.recv(10, expires=soon()) == b'here':
-                    return
+                await conn.recvn(buf, expires=soon())
+                assert buf == b'here'
+                return
 
     async def main():
         for _ in range(3):
@@ -361,6 +363,9 @@ def test_s17_out_of_descriptors_elsewhere(run):
 # 18
 
 
+@pytest.mark.not_under(
+    'virtual-clock', 'whom the backlog had no room for, the kernel tries again much later than its grace'
+)
 def test_s18_a_thousand_clients_and_a_backlog_of_5(run):
     """Scenario 18: 1,000 clients in one burst, backlog 5 -> all served or cleanly refused.
 
@@ -371,7 +376,8 @@ def test_s18_a_thousand_clients_and_a_backlog_of_5(run):
 
     async def serve(conn):
         with conn, contextlib.suppress(sock.Error):
-            await conn.send(await conn.recv(10, expires=soon()))
+            buf = bytearray(4)
+            await conn.send(buf, await conn.recvn(buf, expires=soon()))
 
     async def accepting(listener):
         while True:
@@ -384,8 +390,10 @@ def test_s18_a_thousand_clients_and_a_backlog_of_5(run):
                 try:
                     until = soon(0.2)
                     await s.connect(address, expires=until)
-                    await s.send(b'%d' % i, expires=until)
-                    assert await s.recv(10, expires=until) == b'%d' % i
+                    await s.send(b'%4d' % i, expires=until)
+                    buf = bytearray(4)
+                    await s.recvn(buf, expires=until)
+                    assert buf == b'%4d' % i
                 except (sock.ConnectionRefused, sock.ConnectionReset, sock.Timeout):
                     refused.append(i)
                 else:
@@ -434,13 +442,14 @@ def test_s18_each_connection_goes_to_exactly_one(run, listener):
             while True:
                 conn, _, _ = await own.accept()
                 with conn:
-                    got.append((number, await conn.recv(10, expires=soon())))
+                    got.append((number, await conn.recvall(expires=soon())))
 
     async def main():
         threads = [sock.newthread(accepting, i, sock.fromfd(os.dup(listener.fileno()))) for i in range(4)]
         for i in range(200):
             with connect(listener) as client:
                 client.sendall(b'%d' % i)
+                client.shutdown(socket.SHUT_WR)
                 while len(got) <= i:
                     await sock.sleep(0)
         assert [data for _, data in got] == [b'%d' % i for i in range(200)]
@@ -585,6 +594,7 @@ def test_s20_privileged_port_without_rights(no_rights):
 # 21
 
 
+@pytest.mark.not_under('virtual-clock', 'it stands still until a look-up is over')
 def test_s21_look_up_that_never_ends(run, monkeypatch):
     """Scenario 21: A name server that never answers -> other threads run on; `expires` ends the wait."""
     release = threading.Event()

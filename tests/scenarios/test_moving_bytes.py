@@ -188,6 +188,7 @@ def test_s23_a_gigabyte_in_one_go(run, peer):
         run(main)
 
 
+@pytest.mark.not_under('virtual-clock', 'packets that are lost come again much later than its grace')
 def test_s23_link_that_loses_delays_and_reorders(run):
     """Scenario 23: Peer sends over a link that loses, delays and reorders packets -> recvn/recvall right, both ways."""
     there, back = os.urandom(700_000), os.urandom(500_000)
@@ -287,6 +288,12 @@ def test_s25_close_with_linger_zero_resets(run, peer):
             pass
 
 
+async def sent_something(conn):
+    """Amid chaos a send may let others run before it begins."""
+    while not conn.stats.bytes_sent:
+        await sock.sleep(0)
+
+
 @pytest.mark.parametrize('full', [False, True])
 def test_s25_close_sends_fin_after_pending_data(run, peer, full):
     """Scenario 25: close -> FIN after pending data, even when the buffer is full."""
@@ -298,6 +305,7 @@ def test_s25_close_sends_fin_after_pending_data(run, peer, full):
             conn.close()
             return sent
         thread = sock.newthread(conn.send, b'x' * 50_000_000)
+        await sent_something(conn)
         assert not thread.done
         conn.close()
         with pytest.raises(sock.Closed) as caught:
@@ -337,6 +345,8 @@ def test_s26_send_after_the_peers_reset(run, peer, large, how, when):
         reset_on_close(other)
         if when == 'waiting':
             thread = sock.newthread(calls[how]())
+            if how != 'sendfile from memory':
+                await sent_something(conn)
             assert not thread.done
             other.close()
             with pytest.raises((sock.ConnectionReset, sock.BrokenPipe)) as caught:
@@ -628,15 +638,16 @@ def test_s30_recv_takes_any_writable_buffer(run, peer, kind):
     buf = WRITABLE[kind].make(b'....')
 
     async def main():
-        other.sendall(b'123456789')
-        assert await conn.recv(buf, 3, expires=soon()) == 3
-        assert WRITABLE[kind].read(buf) == b'123.\0\0\0\0'
-        assert await conn.recvn(buf, 2, expires=soon()) == 2
-        assert WRITABLE[kind].read(buf) == b'453.\0\0\0\0'
-        assert await conn.recv(buf, 1000, expires=soon()) == 4
+        left = b'123456789'
+        other.sendall(left)
+        for call, most in ((conn.recv, 3), (conn.recvn, 2), (conn.recv, 1000)):
+            before = WRITABLE[kind].read(buf)
+            n = await call(buf, most, expires=soon())
+            assert n == min(most, len(left)) or (run.way == 'chaos' and call == conn.recv and 0 < n < most)
+            assert WRITABLE[kind].read(buf) == left[:n] + before[n:]
+            left = left[n:]
 
     run(main)
-    assert WRITABLE[kind].read(buf) == b'6789\0\0\0\0'
 
 
 def test_s30_slice_of_a_larger_buffer_is_not_overrun(run, peer):
@@ -646,10 +657,11 @@ def test_s30_slice_of_a_larger_buffer_is_not_overrun(run, peer):
 
     async def main():
         other.sendall(b'x' * 100)
-        assert await conn.recv(memoryview(whole)[4:8], expires=soon()) == 4
+        n = await conn.recv(memoryview(whole)[4:8], expires=soon())
+        assert n == 4 or (run.way == 'chaos' and 0 < n < 4)
+        assert whole == (b'....' + b'x' * n).ljust(12, b'.')
 
     run(main)
-    assert whole == b'....xxxx....'
 
 
 def released():
@@ -887,6 +899,9 @@ def test_s33_second_in_a_direction_is_busy(run, peer, direction):
 
     async def main():
         thread = sock.newthread(first, name='the first')
+        # Amid chaos it may let others run before.
+        while thread.waiting is None:
+            await sock.sleep(0)
         for second in (
             [conn.readable(), conn.recv(5), conn.recvall(), conn.recvn(bytearray(5))]
             if direction == 'reads'
@@ -895,7 +910,9 @@ def test_s33_second_in_a_direction_is_busy(run, peer, direction):
             with pytest.raises(sock.Busy) as caught:
                 await second
             assert caught.value.err == 'busy'
-            assert re.search(rf"thread 'the first' has waited there for \d+\.\d+ s and {direction}", str(caught.value))
+            # Or it looks again, woken for nothing.
+            waits = r' has waited there for \d+\.\d+ s and' + '|' * (run.way == 'chaos')
+            assert re.search(rf"thread 'the first'({waits}) {direction} this socket", str(caught.value))
         assert not thread.done
         if direction == 'reads':
             other.sendall(b'x')
@@ -937,7 +954,8 @@ def test_s34_out_of_band_data(run, peer, inline):
         await sock.sleep(0.2)
         assert time.process_time() - begin < 0.15
         assert not thread.done
-        assert counted.waits <= 2
+        # Chaos adds some.
+        assert counted.waits <= (10 if run.way == 'chaos' else 2)
         other.sendall(b'after')
         assert await thread == b'after'
 
@@ -945,6 +963,7 @@ def test_s34_out_of_band_data(run, peer, inline):
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no so_rcvlowat')
+@pytest.mark.not_under('chaos', 'who is woken for nothing reads what is below the mark')
 def test_s34_low_water_mark(run, peer):
     """Scenario 34: MSG_PEEK-like options (`so_rcvlowat`) -> no spin."""
     conn, other = peer

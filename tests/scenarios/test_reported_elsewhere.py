@@ -141,7 +141,9 @@ def test_s63_given_up_wait_leaves_no_waiter(run, peer, direction, how):
             if direction == 'recv':
                 # Nobody takes this from the next reader.
                 other.sendall(b'for the next')
-                assert await conn.recv(100, expires=soon()) == b'for the next'
+                buf = bytearray(12)
+                await conn.recvn(buf, expires=soon())
+                assert buf == b'for the next'
             else:
                 # What comes next follows right after what had gone.
                 thread = sock.newthread(conn.send(b'the next', expires=soon()))
@@ -173,6 +175,7 @@ async def steady(conn):
         await conn.send(await conn.recv(100))
 
 
+@pytest.mark.not_under('virtual-clock', 'it stands still while there is steady I/O')
 def test_s64_deadlines_under_steady_io(run):
     """Scenario 64: Steady I/O on other sockets -> deadlines fire on time, none early."""
 
@@ -186,7 +189,7 @@ def test_s64_deadlines_under_steady_io(run):
             idle, other = socket.socketpair()
             with other:
                 late = []
-                for _ in range(20):
+                while len(late) < 20 or not all(each.stats.recv_calls > 100 for each in ends):
                     taken = stack.enter_context(sock.fromsocket(idle.dup()))
                     until = soon(0.02)
                     with pytest.raises(sock.Timeout):
@@ -194,9 +197,8 @@ def test_s64_deadlines_under_steady_io(run):
                     assert sock.clock() >= until
                     late.append(sock.clock() - until)
             idle.close()
-            assert all(each.stats.recv_calls > 100 for each in ends)
             # The machine may be busy with other things now and then.
-            assert sorted(late)[10] < 0.05 * busy()
+            assert sorted(late)[len(late) // 2] < 0.05 * busy()
             for each in threads:
                 each.cancel()
             for each in threads:
@@ -206,6 +208,7 @@ def test_s64_deadlines_under_steady_io(run):
     run(main)
 
 
+@pytest.mark.not_under('virtual-clock', 'it stands still while anything runs, however long')
 def test_s64_overdue_deadlines_fire_in_the_next_round(run):
     """Scenario 64: user code that held the loop for half a second -> deadlines overdue fire in the next round."""
     fired = []
@@ -466,6 +469,7 @@ def test_s68_v6only_whatever_the_system_says(make, setting):
 # 69
 
 
+@pytest.mark.not_under('virtual-clock', 'it stands still until a look-up is over')
 def test_s69_slow_look_ups_do_not_hold_up_others(run, monkeypatch, listener):
     """Scenario 69: 200 slow look-ups at once -> numeric addresses and other threads unaffected; a late answer is
     dropped; the number of resolver OS threads is a setting."""

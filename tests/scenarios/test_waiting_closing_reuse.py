@@ -61,6 +61,7 @@ def test_s01_data_that_comes_between_the_call_and_the_parking(threads):
     assert sum('EAGAIN' in call for call in calls) > 10, 'the calls found data: nothing was tried'
 
 
+@pytest.mark.not_under('virtual-clock', 'a program may take longer to start than its grace')
 def test_s01_each_answer_wakes_its_thread(run):
     """Scenario 1: Data arrives between the call that would block and the parking -> the thread wakes, once.
 
@@ -136,6 +137,9 @@ def test_s02_close_wakes_who_waits_in_sendfile_of_a_regular_file(run, peer, tmp_
     async def main():
         with path.open('rb') as f:
             thread = sock.newthread(conn.sendfile, f)
+            while not conn.stats.bytes_sent:
+                # Amid chaos it may let others run before it begins.
+                await sock.sleep(0)
             assert not thread.done
             conn.close()
             with pytest.raises(sock.Closed, match='sendfile') as caught:
@@ -145,13 +149,16 @@ def test_s02_close_wakes_who_waits_in_sendfile_of_a_regular_file(run, peer, tmp_
     run(main)
 
 
+@pytest.mark.not_under('chaos', 'it counts wake-ups, of which there are more then, for nothing')
 def test_s03_reused_number_sees_nothing_of_the_old_event(run):
     """Scenario 3: A descriptor is closed and its number reused before an old event is handled -> the new socket sees
     nothing of it."""
 
     async def main():
         reused = 0
-        for _ in range(50):
+        # Each of the rounds takes its grace of a virtual clock.
+        count = 3 if run.way == 'virtual-clock' else 50
+        for _ in range(count):
             ours, theirs = socket.socketpair()
             with theirs, sock.fromsocket(ours) as old:
                 waiting = sock.newthread(old.recv, 10)
@@ -175,7 +182,7 @@ def test_s03_reused_number_sees_nothing_of_the_old_event(run):
                 with contextlib.suppress(sock.Closed):
                     assert await waiting == b'old'
                     assert run.threads > 1
-        assert reused > 10
+        assert reused > count // 5
 
     run(main)
 
@@ -263,10 +270,12 @@ def test_s06_socket_that_a_thread_waits_on_stays_alive(run):
     async def main():
         ours, theirs = socket.socketpair()
         with sock.fromsocket(theirs) as theirs:
-            thread = sock.newthread(sock.fromsocket(ours).recv(10, expires=soon()))
+            buf = bytearray(5)
+            thread = sock.newthread(sock.fromsocket(ours).recvn(buf, expires=soon()))
             gc.collect()
             await theirs.send(b'alive')
-            assert await thread == b'alive'
+            await thread
+            assert buf == b'alive'
             del thread
             gc.collect()
             # Closed, since now nobody waits on it. On a free-threaded build that may be for the OS thread to do
@@ -333,6 +342,7 @@ def test_s07_close_at_the_end_is_silent(threads, when):
     assert python(code, str(threads), when) == ''
 
 
+@pytest.mark.not_under('chaos', 'it counts wake-ups, of which there are more then, for nothing')
 @pytest.mark.parametrize('second', ['data', 'end', 'reset'])
 def test_s08_two_events_resume_once(run, peer, second):
     """Scenario 8: Two events (readable and hang-up) for one wait -> resumed once; a second wait isn't woken by the
@@ -423,11 +433,13 @@ def test_s10_read_that_does_not_drain_then_a_wait(run, peer, size):
         buf = bytearray(size)
         for _ in range(20):
             # One edge, two reads of exactly the buffer's size and one that is shorter, unless it is one byte.
-            other.sendall(b'x' * (2 * size + size // 2))
-            for expected in (size, size, size // 2):
-                if expected:
-                    await conn.readable(soon())
-                    assert await conn.recv(buf, expires=soon()) == expected
+            left = 2 * size + size // 2
+            other.sendall(b'x' * left)
+            while left:
+                await conn.readable(soon())
+                n = await conn.recv(buf, expires=soon())
+                assert n == min(size, left) or (run.way == 'chaos' and 0 < n < min(size, left))
+                left -= n
         # Nothing is left, and what comes next is waited for.
         thread = sock.newthread(conn.recv(buf, expires=soon()))
         assert not thread.done
@@ -469,6 +481,7 @@ def test_s11_hang_up_of_an_unconnected_socket_is_nothing(run):
     run(main)
 
 
+@pytest.mark.not_under('chaos', 'it counts wake-ups, of which there are more then, for nothing')
 @pytest.mark.parametrize('what', ['data', 'end', 'room', 'connection', 'datagram'])
 def test_s12_event_that_came_long_before_the_wait(run, what):
     """Scenario 12: Waiting starts after the event has come, minutes before -> returns at once.
