@@ -673,6 +673,22 @@ def test_poll_times_out():
     sock.start(10)
 
 
+@pytest.mark.parametrize('polls', [sock.poll, sock.start])
+def test_no_time_at_all_is_enough_for_what_is_there(polls, peer):
+    conn, other = peer
+    thread = sock.newthread(conn.recv(10))
+    assert polls(0) is False
+    assert not thread.done
+    other.sendall(b'x')
+    # Loopback: it is there.
+    assert polls(0) is True
+    assert thread.result() == b'x'
+
+    due = sock.newthread(sock.sleep_until, sock.clock())
+    assert due.done or polls(0) is True
+    assert due.done
+
+
 def test_start_without_threads_returns_true():
     assert sock.start() is True
 
