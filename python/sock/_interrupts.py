@@ -39,7 +39,8 @@ _local = _Local()
 @contextlib.contextmanager
 def signals(poller: _sock.Poller) -> Iterator[None]:
     """A signal that comes while the main thread waits must bring it back to Python, which runs the handler."""
-    if threading.current_thread() is not threading.main_thread():
+    # By number: `current_thread()` would make a dummy for an OS thread that is not `threading`'s, and keep it.
+    if threading.get_ident() != threading.main_thread().ident:
         yield
         return
     ours = poller._signal_fd

@@ -44,13 +44,13 @@ class Blocking:
 
     __slots__ = ('_seconds', 'ours', 'proto')
 
+    #: How many there have been: a case that makes none shows nothing of ours.
+    made = 0
+
     def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
+        Blocking.made += 1
         self._seconds = socket.getdefaulttimeout()
         if fileno is not None:
-            if not isinstance(fileno, int):
-                raise TypeError(f'an integer is required, not {fileno!r}')
-            if fileno < 0:
-                raise ValueError('negative file descriptor')
             self.ours = sock.fromfd(fileno)
         elif family in FAMILIES and type & ~FLAGS in TYPES:
             self.ours = TYPES[type & ~FLAGS](FAMILIES[family], max(proto, 0) or None)
@@ -63,13 +63,13 @@ class Blocking:
     # What waits.
 
     def _wait(self, operation):
-        thread = sock.newthread(_outcome(operation))
+        thread = sock.newthread(outcome(operation))
         try:
-            _poll_for(thread, self._seconds)
+            sock.start(self._seconds)
         finally:
             if not thread.done:
                 thread.cancel()
-                _poll_for(thread)
+                sock.start()
         result, failure = thread.result()
         if isinstance(failure, sock.Cancelled):
             raise (failed(errno.EAGAIN) if self._seconds == 0 else TimeoutError('timed out')) from failure
@@ -79,7 +79,7 @@ class Blocking:
 
     def connect(self, address):
         # Without a timeout to wait for it, one that is not done at once is given up: ours go on while somebody polls.
-        self._wait(self.ours.connect(self._host(address)))
+        self._wait(self.ours.connect(self.host(address)))
 
     def connect_ex(self, address):
         try:
@@ -94,7 +94,7 @@ class Blocking:
 
     def _accept(self):
         conn, remote, _ = self._wait(self.ours.accept())
-        return conn.detach(), self._theirs(remote)
+        return conn.detach(), self.theirs(remote)
 
     def send(self, data, flags=0):
         self._check(flags)
@@ -115,7 +115,7 @@ class Blocking:
         if self._streams:
             # A stream has one address to send to.
             return self.send(data)
-        return self._wait(self.ours.send(data, None, self._host(address)))
+        return self._wait(self.ours.send(data, None, self.host(address)))
 
     def recv(self, bufsize, flags=0):
         self._check(flags)
@@ -136,25 +136,25 @@ class Blocking:
             return self.recv(bufsize, flags), None
         self._check(flags)
         data, sender = self._wait(self.ours.recvfrom(bufsize))
-        return data, self._theirs(sender)
+        return data, self.theirs(sender)
 
     def recvfrom_into(self, buffer, nbytes=0, flags=0):
         if self._streams:
             return self.recv_into(buffer, nbytes, flags), None
         self._check(flags)
         length, sender = self._wait(self.ours.recvfrom(buffer, nbytes or None))
-        return length, self._theirs(sender)
+        return length, self.theirs(sender)
 
     # What does not.
 
     def bind(self, address):
-        self.ours.bind(self._host(address))
+        self.ours.bind(self.host(address))
 
     def listen(self, backlog=None):
         self.ours.listen(backlog=backlog if backlog is None else max(backlog, 0))
 
     def shutdown(self, how):
-        self.ours.shutdown({socket.SHUT_RD: 'r', socket.SHUT_WR: 'w', socket.SHUT_RDWR: 'rw'}[how])
+        self.ours.shutdown({socket.SHUT_RD: 'r', socket.SHUT_WR: 'w', socket.SHUT_RDWR: 'rw'}.get(how, how))
 
     def close(self):
         self.ours.close()
@@ -170,13 +170,13 @@ class Blocking:
 
     def getsockname(self):
         self._check()
-        return self._theirs(self.ours.local_addr)
+        return self.theirs(self.ours.local_addr)
 
     def getpeername(self):
         self._check()
         if (remote := self.ours.remote_addr) is None:
             raise failed(errno.ENOTCONN)
-        return self._theirs(remote)
+        return self.theirs(remote)
 
     def getsockopt(self, level, option):
         return int(self.ours.getopt(OPTIONS[level, option]))
@@ -217,7 +217,7 @@ class Blocking:
         if self.ours.closed:
             raise failed(errno.EBADF)
 
-    def _host(self, address):
+    def host(self, address):
         """Ours of an address of theirs. Names are looked up here: the cases wait for all OS threads to end, workers too."""
         if self.ours.family == 'unix':
             return sock.addr(address if isinstance(address, str) else bytes(address), family='unix')
@@ -226,7 +226,7 @@ class Blocking:
             return sock.SockAddr('inet6', host, port, *rest)
         return sock.addr(host or '*', port, self.ours.type, self.ours.family)
 
-    def _theirs(self, address):
+    def theirs(self, address):
         if self.ours.family == 'unix':
             path = address.path if address is not None else ''
             return os.fsencode(path) if path.startswith('\0') else path
@@ -235,19 +235,12 @@ class Blocking:
         return tuple(address) if address is not None else ('0.0.0.0', 0)
 
 
-async def _outcome(operation):
+async def outcome(operation):
     """What came of it, a failure too, which the loop would report otherwise before it is raised."""
     try:
         return await operation, None
     except BaseException as failure:
         return None, failure
-
-
-def _poll_for(thread, seconds=None):
-    """Polls until the thread has ended, or so many seconds have passed."""
-    if not thread.done:
-        thread.onfinish(lambda _: sock.stop())
-        sock.start(seconds)
 
 
 def _sendfile(self, file, offset=0, count=None):
