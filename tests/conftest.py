@@ -73,7 +73,7 @@ def open_descriptors():
 
 def os_threads():
     # Look-ups and offloaded calls run in worker threads that live on for a while.
-    # What stands for an OS thread that `threading` did not start (Dummy-1) stays, before Python 3.13, when that has ended.
+    # What stands for one that `threading` has not started ('Dummy-1') stays, before Python 3.13, after its end.
     passing = ('sock resolver', 'sock offload', 'Dummy-')
     return {thread for thread in threading.enumerate() if not thread.name.startswith(passing)}
 

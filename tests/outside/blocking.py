@@ -4,22 +4,20 @@ Each call that may block is a thread of ours, which the calling OS thread polls 
 stdlib's timeout passes, it is cancelled, since the socket has to stay open, which a deadline of ours would close.
 """
 
+import _socket
 import errno
 import importlib.util
-import io
 import os
 import socket
 import sys
 import types
 import unittest.mock
 
-import _socket
 import sock
 
-FAMILIES = {socket.AF_INET: 'inet', socket.AF_INET6: 'inet6', getattr(socket, 'AF_UNIX', -1): 'unix'}
-TYPES = {socket.SOCK_STREAM: sock.tcp, socket.SOCK_DGRAM: sock.udp, socket.SOCK_RAW: sock.raw}
-#: Bits of a type that are no part of it.
-FLAGS = getattr(socket, 'SOCK_NONBLOCK', 0) | getattr(socket, 'SOCK_CLOEXEC', 0)
+#: Our names of theirs. All of it is Linux's, as is the table of cases that this is for.
+FAMILIES = {socket.AF_INET: 'inet', socket.AF_INET6: 'inet6', socket.AF_UNIX: 'unix'}
+TYPES = {socket.SOCK_STREAM: 'tcp', socket.SOCK_DGRAM: 'udp', socket.SOCK_RAW: 'raw'}
 LEVELS = {
     'so': socket.SOL_SOCKET,
     'ip': socket.IPPROTO_IP,
@@ -27,7 +25,7 @@ LEVELS = {
     'tcp': socket.IPPROTO_TCP,
     'udp': socket.IPPROTO_UDP,
 }
-#: By level and number, as far as the stdlib names them.
+#: By level and number: what both name.
 OPTIONS = {
     (LEVELS[level], getattr(socket, name.upper())): name
     for name in sock.options()
@@ -49,16 +47,15 @@ class Blocking:
 
     def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
         Blocking.made += 1
-        self._seconds = socket.getdefaulttimeout()
+        kind = type & ~(socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.proto = max(proto, 0)
+        self._seconds = 0.0 if type != -1 and type & socket.SOCK_NONBLOCK else socket.getdefaulttimeout()
         if fileno is not None:
             self.ours = sock.fromfd(fileno)
-        elif family in FAMILIES and type & ~FLAGS in TYPES:
-            self.ours = TYPES[type & ~FLAGS](FAMILIES[family], max(proto, 0) or None)
+        elif family in FAMILIES and kind in TYPES:
+            self.ours = getattr(sock, TYPES[kind])(FAMILIES[family], self.proto or None)
         else:
             raise failed(errno.EAFNOSUPPORT)
-        self.proto = max(proto, 0)
-        if type != -1 and type & getattr(socket, 'SOCK_NONBLOCK', 0):
-            self._seconds = 0.0
 
     # What waits.
 
@@ -205,7 +202,7 @@ class Blocking:
 
     @property
     def type(self):
-        return next(number for number, made_by in TYPES.items() if made_by.__name__ == self.ours.type)
+        return next(number for number, name in TYPES.items() if name == self.ours.type)
 
     @property
     def _streams(self):
@@ -218,7 +215,7 @@ class Blocking:
             raise failed(errno.EBADF)
 
     def host(self, address):
-        """Ours of an address of theirs. Names are looked up here: the cases wait for all OS threads to end, workers too."""
+        """Ours of an address of theirs. Looked up at once: the cases wait for all OS threads to end, so for workers too."""
         if self.ours.family == 'unix':
             return sock.addr(address if isinstance(address, str) else bytes(address), family='unix')
         host, port, *rest = address
@@ -249,16 +246,11 @@ def _sendfile(self, file, offset=0, count=None):
     if self.gettimeout() == 0:
         raise ValueError('non-blocking sockets are not supported')
     try:
-        number = file.fileno()
-        os.fstat(number)
-    except (AttributeError, OSError, io.UnsupportedOperation) as not_regular:
+        os.fstat(file.fileno())
+    except (AttributeError, OSError) as not_regular:
         raise over_ours._GiveupOnSendfile(not_regular) from None
-    sent = 0
-    try:
-        sent = self._wait(self.ours.sendfile(file, offset, count))
-    finally:
-        if sent:
-            file.seek(offset + sent)
+    if sent := self._wait(self.ours.sendfile(file, offset, count)):
+        file.seek(offset + sent)
     return sent
 
 

@@ -1,11 +1,11 @@
 """CPython's own cases of sockets, as the interpreter that runs this has them, over our sockets.
 
-`test.test_socket` runs over the stdlib's `socket` module with our sockets below it (`blocking.py`): the cases run client
-and server in two OS threads, each with a poller of its own. Those of `test.test_asyncio.test_sock_lowlevel` run over
-asyncio's loop with `sock_*` methods of ours. Other ends that the cases get from elsewhere are the stdlib's.
+`test.test_socket` runs over the stdlib's `socket` module with our sockets below it (`blocking.py`): most cases run client
+and server in two OS threads, each with a poller of its own. `test.test_asyncio.test_sock_lowlevel` runs over asyncio's
+loop with `sock_*` methods of ours. What the cases have at the other end besides is the stdlib's.
 
-Every case has to pass and to make one of our sockets, unless it is in a table below: `NOT_RUN`, or `FAILS`, where it has
-to fail. A case that skips itself has to do so over the stdlib's sockets, too. `-s` prints how many cases are what.
+Every case has to pass, and to make one of our sockets, unless it is in a table below: in `NOT_RUN`, or in `FAILS`, and
+then it has to fail. One that skips itself has to do so over the stdlib's sockets too. `-s` prints how many are what.
 """
 
 import asyncio
@@ -47,8 +47,8 @@ NOT_RUN = {
 
 #: What has to fail, and why.
 FAILS = {
-    r'BasicTCPTest2?\.testShutdown_overflow|GeneralModuleTests\.test_(getsockaddrarg|flowinfo|listen_backlog_overflow)': (
-        'numbers out of range are ValueErrors; it wants OverflowErrors'
+    r'BasicTCPTest2?\.testShutdown_overflow|GeneralModuleTests\.test_(getsockaddrarg|flowinfo|listen_backlog_over\w+)': (
+        'what is out of range is a ValueError; it wants an OverflowError'
     ),
     r'GeneralModuleTests\.(testSendtoErrors|test_socket_fileno_rejects_(invalid_socket|negative))': (
         "it compares CPython's words"
@@ -65,7 +65,7 @@ FAILS = {
         'a maxlen that is more than the buffer is no error: no more is read than fits'
     ),
     r'TestLinuxAbstractNamespace\.testAutobind': 'an empty path is refused: a unix socket needs one',
-    r'EventLoopTests\.test_sendto_blocking': "it replaces the sendto() of the stdlib's socket, which nothing calls here",
+    r'EventLoopTests\.test_sendto_blocking': "it replaces the socket's sendto(), which nothing calls here",
 }
 
 
