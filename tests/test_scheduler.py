@@ -1,8 +1,10 @@
 """Threads: starting, ending, awaiting, cancelling, suspending, and the loops that run them."""
 
+import _thread
 import contextvars
 import gc
 import os
+import queue
 import signal
 import socket
 import threading
@@ -872,6 +874,20 @@ def test_each_os_thread_has_its_own_poller():
     os_thread.join(10)
     assert pollers[0] is sock.poller()
     assert pollers[1] is not pollers[0]
+
+
+def test_run_in_an_os_thread_that_threading_did_not_start_leaves_no_trace_in_it():
+    names = queue.Queue()
+
+    def other():
+        result = sock.run(value, 5)
+        names.put((result, {thread.name for thread in threading.enumerate()}))
+
+    before = {thread.name for thread in threading.enumerate()}
+    _thread.start_new_thread(other, ())
+    result, after = names.get(timeout=PATIENCE)
+    assert result == 5
+    assert after <= before
 
 
 def test_poller_of_a_wrong_type_is_a_type_error():

@@ -215,7 +215,7 @@ class Blocking:
             raise failed(errno.EBADF)
 
     def host(self, address):
-        """Ours of an address of theirs. Looked up at once: the cases wait for all OS threads to end, so for workers too."""
+        """Ours of an address of theirs. Names are looked up here, since the cases wait for all OS threads to end."""
         if self.ours.family == 'unix':
             return sock.addr(address if isinstance(address, str) else bytes(address), family='unix')
         host, port, *rest = address
