@@ -11,7 +11,9 @@ then it has to fail. One that skips itself has to do so over the stdlib's socket
 import asyncio
 import contextlib
 import gc
+import random
 import re
+import socket
 import sys
 import unittest
 
@@ -22,7 +24,7 @@ from support import LINUX
 if not LINUX:
     pytest.skip('its tables say what is left out on Linux', allow_module_level=True)
 
-WHY_NOT = "this interpreter came without CPython's tests (Debian: libpython3-testsuite)"
+WHY_NOT = f"CPython's tests are not here (Debian has them in libpython3.{sys.version_info.minor}-testsuite)"
 theirs = pytest.importorskip('test.test_socket', reason=WHY_NOT)
 their_lowlevel = pytest.importorskip('test.test_asyncio.test_sock_lowlevel', reason=WHY_NOT)
 
@@ -203,10 +205,19 @@ def result_of(case, classes):
     return result
 
 
+def unused_port():
+    """One that nobody gets meanwhile: it is not among those that the OS gives away."""
+    while True:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(('', random.randrange(10000, 32768)))
+            return s.getsockname()[1]
+
+
 @pytest.fixture(autouse=True)
-def somewhere(tmp_path, monkeypatch):
-    """They write files where they are."""
+def surroundings(tmp_path, monkeypatch):
+    """They write files where they are, and take ports that were free a moment ago."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(theirs.socket_helper, 'find_unused_port', unused_port)
 
 
 @pytest.mark.parametrize('case', list(runs()))
