@@ -316,14 +316,6 @@ impl Socket {
         }
     }
 
-    /// Who waits in a direction tries again.
-    fn look_again(&self, direction: Direction) {
-        if let Some(waiter) = self.source.direction(direction).event(false) {
-            let mut stale = Vec::new();
-            super::Hub::wake(waiter.thread, waiter.epoch, &mut stale);
-        }
-    }
-
     fn lease(&self, py: Python<'_>, verb: &str) -> PyResult<Lease<'_, Handle>> {
         self.source.lease().ok_or_else(|| self.closed_error(py, &self.describe(verb), Moved::default()))
     }
@@ -405,8 +397,11 @@ impl Socket {
         ops::hold(slf, expires)
     }
 
+    /// Who waits there tries again.
     fn _nudge(&self) {
-        self.look_again(Direction::Write);
+        if let Some(waiter) = self.source.write.event(false) {
+            super::Hub::wake(waiter.thread, waiter.epoch, &mut Vec::new());
+        }
     }
 
     #[getter]
@@ -750,12 +745,7 @@ impl Stream {
         let How(how) = how;
         let socket = slf.as_super().get();
         let mut stale = Vec::new();
-        socket.call(slf.py(), "shutdown", |_| socket.source.shutdown(how, &mut stale))?;
-        // The poll says nothing of a unix socket whose buffer is full.
-        if how != std::net::Shutdown::Read {
-            socket.look_again(Direction::Write);
-        }
-        Ok(())
+        socket.call(slf.py(), "shutdown", |_| socket.source.shutdown(how, &mut stale))
     }
 }
 
