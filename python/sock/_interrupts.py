@@ -44,21 +44,31 @@ def signals(poller: _sock.Poller) -> Iterator[None]:
         yield
         return
     ours = poller._signal_fd
-    before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _on_interrupt)
-        mine = True
-    else:
-        mine = False
+    mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = -1
+    # A handler of the program's may raise at any call of ours. What it raises waits until all is as it was: a descriptor
+    # that is left behind would get a byte for each signal, also when its number is somebody else's.
+    raised = None
     try:
+        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        if mine:
+            signal.signal(signal.SIGINT, _on_interrupt)
         yield
     finally:
-        # What the program has set meanwhile stays.
-        if mine and signal.getsignal(signal.SIGINT) is _on_interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        now = signal.set_wakeup_fd(before)
-        if now != ours:
-            signal.set_wakeup_fd(now)
+        left = True
+        while left:
+            try:
+                # What the program has set meanwhile stays.
+                if mine and signal.getsignal(signal.SIGINT) is _on_interrupt:
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
+                now = signal.set_wakeup_fd(before)
+                if now != ours:
+                    signal.set_wakeup_fd(now)
+                left = False
+            except BaseException as exc:
+                raised = exc
+        if raised is not None:
+            raise raised
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
