@@ -4,12 +4,13 @@ import os
 import shutil
 
 import pytest
+from servers import Nginx
 
 #: Where servers are on Debian, whoever runs the tests.
 SEARCHED = os.pathsep.join([os.environ.get('PATH', os.defpath), '/usr/sbin', '/sbin'])
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def program():
     """Gives a program's path by its name: ``program('curl')``."""
 
@@ -26,3 +27,9 @@ def program():
 def package():
     """Imports a package of PyPI by its name: ``package('hiredis')``."""
     return lambda name: pytest.importorskip(name, reason=f'{name} is not installed: make outside installs it')
+
+
+@pytest.fixture(scope='session')
+def nginx(program, certificate, tmp_path_factory):
+    with Nginx.started(program('nginx'), tmp_path_factory.mktemp('nginx'), certificate) as server:
+        yield server
