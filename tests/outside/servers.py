@@ -1,4 +1,4 @@
-"""Servers of others, for the tests of clients over our sockets: child processes, with configurations of their own."""
+"""What the tests of clients share: servers of others, as child processes, and a server of ours for their clients."""
 
 import contextlib
 import socket
@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+import sock
 
 #: Seconds that a server has to come up, or to go.
 PATIENCE = 10
@@ -52,6 +53,25 @@ def running(command, port, folder):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def serving(serve, client, threads=1):
+    """Calls a client that blocks with the port of a server of ours, of which no thread fails; what it gave."""
+
+    async def main():
+        async def accept():
+            while True:
+                group.newthread(serve, (await listener.accept())[0])
+
+        with sock.tcp() as listener:
+            listener.listen('127.0.0.1')
+            async with sock.group() as group:
+                group.newthread(accept)
+                result = await sock.offload(client, listener.local_addr.port)
+                group.cancel()
+            return result
+
+    return sock.run(main, threads=threads)
 
 
 NGINX = """
