@@ -93,8 +93,8 @@ class Backend(httpcore.AsyncNetworkBackend):
 
 
 class Lock:
-    """As trio's, it lets the others run each time that it is taken. httpcore's pool counts on that: a connection that is
-    free it gives to all who wait, and all but one have to ask again, each in a time that grows with their number.
+    """As trio's, it lets the others run each time that it is taken. httpcore's pool counts on that: it gives a free
+    connection to all who wait, and all but one have to ask again, each in a time that grows with their number.
     """
 
     def __init__(self):
