@@ -63,12 +63,13 @@ def serving(serve, client, threads=1):
             while True:
                 group.newthread(serve, (await listener.accept())[0])
 
-        with sock.tcp() as listener:
+        with sock.tcp() as listener, sock.deadline(sock.clock() + 3 * PATIENCE):
             listener.listen('127.0.0.1')
             async with sock.group() as group:
-                group.newthread(accept)
+                accepting = group.newthread(accept)
                 result = await sock.offload(client, listener.local_addr.port)
-                group.cancel()
+                # The connections end as their clients have.
+                accepting.cancel()
             return result
 
     return sock.run(main, threads=threads)

@@ -204,12 +204,17 @@ def test_subscriber_waits_for_a_time_and_goes_on(server):
     run(main)
 
 
+async def seen_to_wait(redis):
+    """Returns when redis has another connection's command that waits for a list."""
+    while b'cmd=blpop' not in await redis('CLIENT', 'LIST'):
+        pass
+
+
 def test_cancelled_wait_for_a_list_leaves_the_connection_whole(server):
     async def main():
         async with emptied(server) as redis, connected(server) as worker:
             waiting = sock.newthread(worker, 'BLPOP', 'jobs', '0')
-            while b'cmd=blpop' not in await redis('CLIENT', 'LIST'):
-                pass
+            await seen_to_wait(redis)
             waiting.cancel()
             with pytest.raises(sock.Cancelled):
                 await waiting
@@ -226,6 +231,7 @@ def test_connection_that_redis_ends_is_the_end(server):
         async with emptied(server) as redis, connected(server) as other:
             number = await other('CLIENT', 'ID')
             waiting = sock.newthread(other, 'BLPOP', 'jobs', '0')
+            await seen_to_wait(redis)
             assert await redis('CLIENT', 'KILL', 'ID', str(number)) == 1
             with pytest.raises(EOFError):
                 await waiting
