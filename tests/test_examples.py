@@ -1,12 +1,10 @@
-"""Each example as a process of its own, with others at the far end: stdlib sockets, http.client, curl. And the class of
+"""Each example as a process of its own, with others at the far end: stdlib sockets, http.client. And the class of
 ``tls_client.py``, which is there to be taken along."""
 
 import contextlib
 import http.client
 import os
 import re
-import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import sock
-from support import run
+from support import run, serving
 from tls_client import TLS
 
 EXAMPLES = Path(__file__).parent.parent / 'examples'
@@ -25,22 +23,10 @@ PATIENCE = 10
 
 
 @contextlib.contextmanager
-def running(program, *args):
-    """Runs an example on any free port; gives its port. Ends it as Ctrl-C does, and looks at what it said."""
-    command = [sys.executable, str(EXAMPLES / program), '--port', '0', *map(str, args)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()
-        found = re.fullmatch(r'listening on 127\.0\.0\.1:(\d+)\n', line)
-        assert found, (line, process.stderr.read() if process.poll() is not None else '')
-        yield int(found[1])
-        process.send_signal(signal.SIGINT if os.name != 'nt' else signal.SIGTERM)
-        _, errors = process.communicate(timeout=PATIENCE)
-        assert errors == ''
-        assert process.returncode == 0 or os.name == 'nt'
-    finally:
-        process.kill()
-        process.communicate()
+def running(example, *args):
+    """Runs an example; gives its port."""
+    with serving(EXAMPLES / example, *args) as server:
+        yield server.port
 
 
 def connect(port):
@@ -246,26 +232,6 @@ def test_http_1_0_ends_after_the_answer(web):
     with connect(web) as s:
         s.sendall(b'GET / HTTP/1.0\r\n\r\n')
         assert receive(s).endswith(b'<p>hello')
-
-
-@pytest.mark.skipif(shutil.which('curl') is None, reason='curl is not installed')
-def test_http_answers_curl(web, site):
-    url = f'http://127.0.0.1:{web}'
-    # Two files in one call: on one connection, which curl says with --verbose.
-    command = ['curl', '-sv', '--max-time', str(PATIENCE), f'{url}/data.bin', f'{url}/index.html']
-    result = subprocess.run(command, capture_output=True, timeout=2 * PATIENCE, check=True)
-    assert result.stdout == (site / 'data.bin').read_bytes() + b'<p>hello'
-    assert b'Re-using existing connection' in result.stderr
-
-
-@pytest.mark.skipif(shutil.which('wrk') is None, reason='wrk is not installed')
-def test_http_answers_wrk(web):
-    command = ['wrk', '-t1', '-c20', '-d1s', f'http://127.0.0.1:{web}/']
-    result = subprocess.run(command, capture_output=True, timeout=2 * PATIENCE, check=True, text=True)
-    requests = int(re.search(r'(\d+) requests in', result.stdout)[1])
-    assert requests > 100
-    assert 'Non-2xx' not in result.stdout
-    assert 'Socket errors' not in result.stdout
 
 
 @contextlib.contextmanager

@@ -13,16 +13,15 @@ PATIENCE = 10
 
 
 def needed(name):
-    """A package that all tests of a module use."""
+    """Imports a package of PyPI by its name."""
     return pytest.importorskip(name, reason=f'{name} is not installed: make outside installs it')
 
 
-def free_port(family=socket.AF_INET):
-    """A port that nobody has, neither of TCP nor of UDP."""
+def unused_port():
+    """A port of 127.0.0.1 that nobody has, neither of TCP nor of UDP."""
     while True:
-        with socket.socket(family) as s, socket.socket(family, socket.SOCK_DGRAM) as u, contextlib.suppress(OSError):
-            host = '::1' if family == socket.AF_INET6 else '127.0.0.1'
-            s.bind((host, 0))
+        with socket.socket() as s, socket.socket(type=socket.SOCK_DGRAM) as u, contextlib.suppress(OSError):
+            s.bind(('127.0.0.1', 0))
             u.bind(s.getsockname())
             return s.getsockname()[1]
 
@@ -55,7 +54,7 @@ def running(command, port, folder):
             process.wait()
 
 
-def serving(serve, client, threads=1):
+def with_server(serve, client, threads=1):
     """Calls a client that blocks with the port of a server of ours, of which no thread fails; what it gave."""
 
     async def main():
@@ -115,7 +114,7 @@ class Nginx:
         self.root = folder / 'root'
         self.uploads = self.root / 'upload'
         self.unix = folder / 'socket'
-        self.port, self.tls = free_port(), free_port()
+        self.port, self.tls = unused_port(), unused_port()
 
     @classmethod
     @contextlib.contextmanager

@@ -4,13 +4,12 @@
 """
 
 import contextlib
-import math
 import socket
 import ssl
 
 import pytest
 import sock
-from servers import PATIENCE, free_port, needed, running
+from servers import PATIENCE, needed, running, unused_port
 from support import run
 from tls_client import TLS
 
@@ -22,7 +21,7 @@ for module in ('asyncbackend', 'asyncquery', 'asyncresolver'):
 @contextlib.contextmanager
 def within(timeout):
     try:
-        with sock.deadline(math.inf if timeout is None else sock.clock() + timeout):
+        with sock.deadline(timeout and sock.clock() + timeout):
             yield
     except sock.Timeout as error:
         raise dns.exception.Timeout(timeout=timeout) from error
@@ -152,7 +151,7 @@ remote-control:
 def server(program, certificate, tmp_path_factory):
     """Ports of unbound: of plain DNS, and of DNS over TLS."""
     folder = tmp_path_factory.mktemp('unbound')
-    port, tls = free_port(), free_port()
+    port, tls = unused_port(), unused_port()
     records = [f'host{i}.test. A 192.0.2.{i % 250}' for i in range(MANY)] + ['host6.test. AAAA 2001:db8::6']
     data = ''.join(f'    local-data: "{record}"\n' for record in records)
     data += ''.join(f'    local-data: \'long.test. TXT "{text}"\'\n' for text in LONG)
@@ -200,7 +199,7 @@ def test_datagrams_are_asked_and_answered(server, where):
 
 
 def test_query_goes_out_from_the_port_that_was_asked_for(silent_udp):
-    port = free_port()
+    port = unused_port()
 
     async def main():
         with pytest.raises(dns.exception.Timeout):

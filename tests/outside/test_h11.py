@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import sock
-from servers import PATIENCE, needed, serving
+from servers import PATIENCE, needed, with_server
 from support import run
 from tls_client import TLS
 
@@ -153,7 +153,7 @@ def test_curl_gets_its_body_back(curl, tmp_path):
     # curl waits for 100 Continue with one so large.
     file = tmp_path / 'body'
     file.write_bytes(os.urandom(3_000_000))
-    done = serving(echo, lambda port: curl('-v', '--data-binary', f'@{file}', f'http://127.0.0.1:{port}/echo'))
+    done = with_server(echo, lambda port: curl('-v', '--data-binary', f'@{file}', f'http://127.0.0.1:{port}/echo'))
     assert done.stdout == b'POST /echo\n' + file.read_bytes()
     assert b'< HTTP/1.1 100' in done.stderr
 
@@ -162,7 +162,7 @@ def test_curl_uses_its_connection_again(curl):
     def client(port):
         return curl('-v', '-d', 'x', *(f'http://127.0.0.1:{port}/{i}' for i in range(3)))
 
-    done = serving(echo, client)
+    done = with_server(echo, client)
     assert done.stdout == b'POST /0\nxPOST /1\nxPOST /2\nx'
     assert done.stderr.count(b'Re-using existing connection') == 2
 
@@ -171,6 +171,6 @@ def test_many_transfers_of_curl_at_once_on_three_os_threads(curl, tmp_path):
     def client(port):
         curl('--parallel', '--parallel-max', '50', f'http://127.0.0.1:{port}/[1-200]', '-o', f'{tmp_path}/#1')
 
-    serving(echo, client, threads=3)
+    with_server(echo, client, threads=3)
     for i in range(1, 201):
         assert (tmp_path / f'{i}').read_bytes() == f'GET /{i}\n'.encode()

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 import sock
-from servers import PATIENCE, needed, serving
+from servers import PATIENCE, needed, with_server
 from support import run
 from tls_client import TLS
 
@@ -192,7 +192,7 @@ def test_curl_gets_its_bodies_back(server, program, certificate, tmp_path):
 
     # curl 7.88 cannot use a connection again whose HTTP/2 was not negotiated: https://github.com/curl/curl/pull/10643
     names = ['/one', '/two', '/three'] if scheme == 'https' else ['/one']
-    done = serving(serve, client)
+    done = with_server(serve, client)
     assert done.stdout == b''.join(name.encode() + b'\n' + file.read_bytes() for name in names)
     assert done.stderr.count(b'< HTTP/2 200') == len(names)
     assert done.stderr.count(b'Re-using existing connection') == len(names) - 1
@@ -208,7 +208,7 @@ def test_h2load_gets_all_answers(server, program, tmp_path):
         command = [path, '-n2000', '-c10', '-m20', '-d', file, f'{scheme}://127.0.0.1:{port}/load']
         return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True)
 
-    done = serving(serve, client)
+    done = with_server(serve, client)
     assert re.search(r'requests: 2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed', done.stdout)
     assert re.search(r'status codes: 2000 2xx', done.stdout)
     # The path, a line feed and the body, each time.

@@ -5,7 +5,6 @@ trio or anyio alone; the fixture ``primitives`` gives it ours in the place of tr
 """
 
 import contextlib
-import math
 import os
 import select
 import socket
@@ -25,7 +24,7 @@ httpcore = needed('httpcore')
 def mapped(timeout, expired, failed):
     """A deadline for what a block waits for; its failures as httpcore names them."""
     try:
-        with sock.deadline(math.inf if timeout is None else sock.clock() + timeout):
+        with sock.deadline(timeout and sock.clock() + timeout):
             yield
     except sock.Timeout as error:
         raise expired(str(error)) from error

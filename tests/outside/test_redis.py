@@ -5,7 +5,7 @@ import os
 
 import pytest
 import sock
-from servers import PATIENCE, free_port, needed, running
+from servers import PATIENCE, needed, running, unused_port
 from support import run
 
 hiredis = needed('hiredis')
@@ -23,7 +23,7 @@ appendonly no
 @pytest.fixture(scope='module')
 def server(program, tmp_path_factory):
     """Where redis-server is: an address for each kind of socket."""
-    folder, port = tmp_path_factory.mktemp('redis'), free_port()
+    folder, port = tmp_path_factory.mktemp('redis'), unused_port()
     config = folder / 'redis.conf'
     config.write_text(CONFIG.format(folder=folder, port=port), encoding='utf-8')
     with running([program('redis-server'), config], port, folder):

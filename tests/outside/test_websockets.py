@@ -12,7 +12,7 @@ import threading
 
 import pytest
 import sock
-from servers import PATIENCE, needed, serving
+from servers import PATIENCE, needed, with_server
 from support import reset_on_close, run
 from tls_client import TLS
 
@@ -140,7 +140,7 @@ MESSAGES = [
     b'',
     os.urandom(65535),
     os.urandom(65536),
-    os.urandom(3_000_000),
+    os.urandom(1_000_000),
 ]
 
 
@@ -159,7 +159,7 @@ def test_blocking_client_gets_its_messages_back():
             ws.close(4321, 'enough')
             return ws.protocol.close_code, ws.protocol.close_reason
 
-    assert serving(echo, client) == (4321, 'enough')
+    assert with_server(echo, client) == (4321, 'enough')
     assert ended == [(4321, 'enough')]
 
 
@@ -179,7 +179,7 @@ def test_client_on_asyncio_gets_its_messages_back(server):
             await ws.close(4321, 'enough')
             return ws.close_code, ws.close_reason
 
-    assert serving(serve, lambda port: asyncio.run(client(port))) == (4321, 'enough')
+    assert with_server(serve, lambda port: asyncio.run(client(port))) == (4321, 'enough')
     assert ended == [(4321, 'enough')]
 
 
@@ -200,7 +200,7 @@ def test_hundred_clients_on_asyncio_get_their_messages_back(server, threads):
         async with asyncio.timeout(PATIENCE * 2):
             return await asyncio.gather(*(one(port, i) for i in range(100)))
 
-    got = serving(serve, lambda port: asyncio.run(many(port)), threads)
+    got = with_server(serve, lambda port: asyncio.run(many(port)), threads)
     assert got == [f'{i}' for i in range(100)]
     assert ended == [(1000, '')] * 100
 
@@ -219,7 +219,7 @@ def test_client_that_is_gone_ends_its_connection_alone():
             stays.send('still there?')
             return stays.recv(PATIENCE)
 
-    assert serving(echo, client) == 'still there?'
+    assert with_server(echo, client) == 'still there?'
     assert ended == ['reset', (1000, '')]
 
 

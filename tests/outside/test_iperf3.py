@@ -1,0 +1,38 @@
+"""iperf3's client and server with the TCP proxy of examples/ between them: no byte of theirs is lost, or made up."""
+
+import contextlib
+import json
+import subprocess
+
+import pytest
+from test_examples import EXAMPLES
+
+BYTES = 200 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def iperf3_server(path, port):
+    """iperf3's server, for one test."""
+    command = [path, '--server', '--one-off', '--forceflush', '--bind', '127.0.0.1', '--port', str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert any(line.startswith('Server listening') for line in process.stdout)
+        yield
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize('parallel', [1, 8])
+@pytest.mark.parametrize('direction', ['up', 'down', 'both'])
+def test_iperf3_moves_all_its_bytes_through_the_proxy(program, report, counting, free_port, direction, parallel):
+    path = program('iperf3')
+    arguments = ['--json', '--bytes', BYTES, '--parallel', parallel]
+    arguments += dict(up=[], down=['--reverse'], both=['--bidir'])[direction]
+    with iperf3_server(path, free_port), counting(EXAMPLES / 'tcp_proxy.py', '127.0.0.1', free_port) as proxy:
+        told = json.loads(report('iperf3', '--client', '127.0.0.1', '--port', proxy.port, *arguments))
+    assert 'error' not in told
+    print(told['end'], proxy.counts)
+    assert proxy.counts['connections'] == 1 + parallel * (2 if direction == 'both' else 1)
