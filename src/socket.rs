@@ -186,6 +186,9 @@ impl<T: Thread> Source<T> {
         }; // closed: parking finds out
         let mut registration = self.registration.lock();
         if let Some(old) = registration.as_ref() {
+            if Arc::ptr_eq(&old.hub, hub) {
+                return Ok(true); // the other direction did it meanwhile, in another OS thread
+            }
             let waits = |r: &Readiness<Waiter<T>>| r.with_waiter(|_| ()).is_some();
             if waits(&self.read) || waits(&self.write) {
                 return Ok(false);
