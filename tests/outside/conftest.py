@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sock.testing
 from servers import Nginx, needed
 from support import serving
 
@@ -16,6 +17,18 @@ HERE = Path(__file__).parent
 
 #: Where servers are on Debian, whoever runs the tests.
 SEARCHED = os.pathsep.join([os.environ.get('PATH', os.defpath), '/usr/sbin', '/sbin'])
+
+
+def pytest_addoption(parser):
+    parser.addoption('--chaos', type=int, metavar='SEED', help='run each test under sock.testing.chaos, with that seed')
+
+
+@pytest.fixture(autouse=True)
+def chaos(request):
+    # Where the whole suite is run, this file comes too late to add an option.
+    seed = request.config.getoption('--chaos', None)
+    with contextlib.nullcontext() if seed is None else sock.testing.chaos(seed):
+        yield
 
 
 @pytest.fixture(scope='session')
