@@ -135,7 +135,7 @@ def certificate(tmp_path_factory):
     if (openssl := shutil.which('openssl')) is None:
         pytest.skip('openssl, which makes the certificate, is not installed')
     folder = tmp_path_factory.mktemp('certificate')
-    command = [openssl, 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
+    command = [openssl, 'req', '-x509', '-newkey', 'rsa:2048', '-nodes']
     command += ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1']
     command += ['-keyout', folder / 'key.pem', '-out', folder / 'certificate.pem']
     subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)

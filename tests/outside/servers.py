@@ -54,6 +54,16 @@ def running(command, port, folder):
             process.wait()
 
 
+def run_on(threads, func):
+    """Runs a coroutine function on so many OS threads, for 30 seconds at most."""
+
+    async def bounded():
+        with sock.deadline(sock.clock() + 3 * PATIENCE):
+            return await func()
+
+    return sock.run(bounded, threads=threads)
+
+
 def with_server(serve, client, threads=1):
     """Calls a client that blocks with the port of a server of ours, of which no thread fails; what it gave."""
 
@@ -62,7 +72,7 @@ def with_server(serve, client, threads=1):
             while True:
                 group.newthread(serve, (await listener.accept())[0])
 
-        with sock.tcp() as listener, sock.deadline(sock.clock() + 3 * PATIENCE):
+        with sock.tcp() as listener:
             listener.listen('127.0.0.1')
             async with sock.group() as group:
                 accepting = group.newthread(accept)
@@ -71,7 +81,7 @@ def with_server(serve, client, threads=1):
                 accepting.cancel()
             return result
 
-    return sock.run(main, threads=threads)
+    return run_on(threads, main)
 
 
 NGINX = """

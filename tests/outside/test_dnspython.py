@@ -9,7 +9,7 @@ import ssl
 
 import pytest
 import sock
-from servers import PATIENCE, needed, running, unused_port
+from servers import PATIENCE, needed, run_on, running, unused_port
 from support import run
 from tls_client import TLS
 
@@ -352,4 +352,4 @@ def test_queries_on_three_os_threads(server, trusting):
             threads = [group.newthread(ask, i) for i in range(50)]
         assert all(thread.result() for thread in threads)
 
-    sock.run(main, threads=3)
+    run_on(3, main)

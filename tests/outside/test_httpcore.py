@@ -13,7 +13,7 @@ import types
 
 import pytest
 import sock
-from servers import needed
+from servers import needed, run_on
 from support import run
 from tls_client import TLS
 
@@ -355,4 +355,4 @@ def test_pools_on_three_os_threads(nginx, files, trusting, scheme):
             threads = [group.newthread(fetch, i) for i in range(30)]
         assert all(thread.result() for thread in threads)
 
-    sock.run(main, threads=3)
+    run_on(3, main)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 import sock
-from servers import PATIENCE, needed, running, unused_port
+from servers import PATIENCE, needed, run_on, running, unused_port
 from support import run
 
 hiredis = needed('hiredis')
@@ -139,7 +139,7 @@ def test_hundred_connections_at_once(server, family, threads):
             assert sorted(n for each in clients for n in each.result()) == list(range(1, 5001))
             assert await redis('GET', 'counter') == b'5000'
 
-    sock.run(main, threads=threads)
+    run_on(threads, main)
 
 
 def test_messages_of_a_channel_come_to_all_in_order(server):
