@@ -235,11 +235,13 @@ impl<T: Thread> Source<T> {
             return Ok(());
         };
         lease.with(|socket| socket.shutdown(how))?;
-        // Windows tells its poll nothing of what we do ourselves.
-        if how != Shutdown::Write
-            && let Some(waiter) = self.read.event(true)
-        {
-            Hub::wake(waiter.thread, waiter.epoch, stale);
+        // Windows tells its poll nothing of what we do ourselves, and no poll tells of a unix socket whose buffer is full.
+        for (direction, spared, ended) in [(&self.read, Shutdown::Write, true), (&self.write, Shutdown::Read, false)] {
+            if how != spared
+                && let Some(waiter) = direction.event(ended)
+            {
+                Hub::wake(waiter.thread, waiter.epoch, stale);
+            }
         }
         Ok(())
     }

@@ -269,8 +269,8 @@ def test_s06_socket_that_a_thread_waits_on_stays_alive(run):
             assert await thread == b'alive'
             del thread
             gc.collect()
-            # Closed, since now nobody waits on it. On a free-threaded build the OS thread that made it may have to get on
-            # for that, so none is held up here.
+            # Closed, since now nobody waits on it. On a free-threaded build that may be for the OS thread to do
+            # that made it, so none is held up here.
             assert await theirs.recv(1, expires=soon()) == b''
 
     with pytest.warns(ResourceWarning, match='unclosed tcp'):
