@@ -8,12 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
-from support import serving
+from support import EXAMPLES, serving
 
-EXAMPLES = Path(__file__).parent.parent / 'examples'
 SERVERS = ['chat_server.py', 'echo_server.py', 'http_server.py', 'tcp_proxy.py']
 PATIENCE = 10
 
