@@ -13,9 +13,12 @@ import textwrap
 import threading
 import time
 import types
+from pathlib import Path
 
 import pytest
 import sock
+
+EXAMPLES = Path(__file__).parent.parent / 'examples'
 
 LINUX = sys.platform == 'linux'
 
@@ -92,6 +95,22 @@ def serving(*command, interrupt=True):
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def descriptors(count):
+    """At least so many descriptors for this process."""
+    if sys.platform == 'win32':
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f'needs {count} descriptors, and may have {hard}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def is_open(fd):

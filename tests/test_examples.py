@@ -10,14 +10,12 @@ import ssl
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import sock
-from support import run, serving
+from support import EXAMPLES, run, serving
 from tls_client import TLS
 
-EXAMPLES = Path(__file__).parent.parent / 'examples'
 SERVERS = ['chat_server.py', 'echo_server.py', 'http_server.py', 'tcp_proxy.py']
 PATIENCE = 10
 

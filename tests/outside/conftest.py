@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import sock.testing
-from servers import Nginx, needed
 from support import serving
+
+from .servers import Nginx, needed
 
 HERE = Path(__file__).parent
 

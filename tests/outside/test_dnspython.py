@@ -9,9 +9,10 @@ import ssl
 
 import pytest
 import sock
-from servers import PATIENCE, needed, run_on, running, unused_port
 from support import run
 from tls_client import TLS
+
+from .servers import PATIENCE, needed, run_on, running, unused_port
 
 dns = needed('dns')
 for module in ('asyncbackend', 'asyncquery', 'asyncresolver'):

@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 import sock
-from servers import PATIENCE, needed, with_server
 from support import run
 from tls_client import TLS
+
+from .servers import PATIENCE, needed, with_server
 
 h11 = needed('h11')
 

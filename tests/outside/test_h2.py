@@ -11,9 +11,10 @@ import subprocess
 
 import pytest
 import sock
-from servers import PATIENCE, needed, with_server
 from support import run
 from tls_client import TLS
+
+from .servers import PATIENCE, needed, with_server
 
 h2 = needed('h2')
 for module in ('config', 'connection', 'events'):

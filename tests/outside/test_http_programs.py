@@ -3,10 +3,9 @@
 import json
 import os
 import re
-import threading
 
 import pytest
-from test_examples import EXAMPLES
+from support import EXAMPLES
 
 #: A response to a request for it: small enough to go in one call.
 PAGE = b'<p>hello'

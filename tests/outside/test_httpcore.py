@@ -13,9 +13,10 @@ import types
 
 import pytest
 import sock
-from servers import needed, run_on
 from support import run
 from tls_client import TLS
+
+from .servers import needed, run_on
 
 httpcore = needed('httpcore')
 

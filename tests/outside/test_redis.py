@@ -5,8 +5,9 @@ import os
 
 import pytest
 import sock
-from servers import PATIENCE, needed, run_on, running, unused_port
 from support import run
+
+from .servers import PATIENCE, needed, run_on, running, unused_port
 
 hiredis = needed('hiredis')
 

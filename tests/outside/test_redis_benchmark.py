@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scenarios.faults import descriptors
+from support import descriptors
 
 SERVER = Path(__file__).with_name('redis_server.py')
 

@@ -12,9 +12,10 @@ import threading
 
 import pytest
 import sock
-from servers import PATIENCE, needed, with_server
 from support import reset_on_close, run
 from tls_client import TLS
+
+from .servers import PATIENCE, needed, with_server
 
 websockets = needed('websockets')
 for module in (
