@@ -74,18 +74,24 @@ class Stream(httpcore.AsyncNetworkStream):
 
 class Backend(httpcore.AsyncNetworkBackend):
     async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
-        return await self.connect(sock.tcp(None), host, port, timeout)
+        return await self.connect(sock.tcp(None), (host, port), timeout, socket_options, local_address)
 
     async def connect_unix_socket(self, path, timeout=None, socket_options=None):
-        return await self.connect(sock.tcp('unix'), path, 0, timeout)
+        return await self.connect(sock.tcp('unix'), (path,), timeout, socket_options)
 
-    async def connect(self, conn, host, port, timeout):
+    async def connect(self, conn, address, timeout, socket_options, local_address=None):
         try:
             with mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
-                await conn.connect(host, port)
+                if local_address is not None:
+                    conn.bind(local_address)
+                await conn.connect(*address)
         except httpcore.NetworkError:
             conn.close()
             raise
+        # Ours go by their names, httpcore's by their numbers.
+        with socket.socket(fileno=os.dup(conn.fileno())) as duplicate:
+            for option in socket_options or ():
+                duplicate.setsockopt(*option)
         return Stream(conn)
 
     async def sleep(self, seconds):
@@ -163,6 +169,28 @@ def test_requests_one_after_the_other_share_a_connection(site, files):
             assert len(http.connections) == 1
         assert {name: response.content for name, response in responses.items()} == files
         assert len(connections_of(responses.values())) == 1
+
+    run(main)
+
+
+def test_local_address_and_options_of_sockets(nginx, files):
+    class Remembering(Backend):
+        async def connect(self, conn, *args):
+            conns.append(conn)
+            return await super().connect(conn, *args)
+
+    conns = []
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)]
+
+    async def main():
+        http = httpcore.AsyncConnectionPool(
+            network_backend=Remembering(), local_address='127.0.0.2', socket_options=options
+        )
+        async with http:
+            assert (await http.request('GET', f'http://127.0.0.1:{nginx.port}/file1')).content == files['file1']
+            (conn,) = conns
+            assert conn.local_addr.host == '127.0.0.2'
+            assert (conn.getopt('so_keepalive'), conn.getopt('tcp_nodelay')) == (True, False)
 
     run(main)
 
