@@ -614,6 +614,10 @@ def test_datagram_waits_for_room_that_those_of_others_take(tmp_path, many):
             with sock.deadline(soon()):
                 assert await thread == (1 if many else 4)
             assert reader.recv(10) == b'ours'
+            # There is room for the next ones at once.
+            assert await s.send(b'more', host=to, expires=sock.clock()) == 4
+            assert await s.sendmany([(b'yet more', to)], expires=sock.clock()) == 1
+            assert (reader.recv(10), reader.recv(10)) == (b'more', b'yet more')
 
     run(main)
 
