@@ -196,7 +196,7 @@ def test_wait_for_room_in_the_backlog_expires(full):
     async def main():
         with sock.tcp('unix') as s:
             begin = sock.clock()
-            with pytest.raises(sock.Timeout, match='connect tcp .*socket'):
+            with pytest.raises(sock.Timeout, match='connect tcp /'):
                 await s.connect(full.getsockname(), expires=begin + 0.1)
             assert sock.clock() - begin >= 0.1
             assert s.closed

@@ -604,10 +604,7 @@ def test_datagram_waits_for_room_that_those_of_others_take(tmp_path, many):
                         filler.sendto(b'x', reader.getsockname())
                         queued += 1
             to = sock.SockAddr('unix', reader.getsockname())
-            if many:
-                thread = sock.newthread(s.sendmany, [(b'ours', to)])
-            else:
-                thread = sock.newthread(s.send, b'ours', 4, to)
+            thread = sock.newthread(s.sendmany, [(b'ours', to)]) if many else sock.newthread(s.send, b'ours', 4, to)
             assert thread.waiting
             for _ in range(queued):
                 assert reader.recv(10) == b'x'

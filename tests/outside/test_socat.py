@@ -1,4 +1,4 @@
-"""socat at the other end of TCP, UDP, unix sockets and abstract names, as client and as server: bytes, ends and resets."""
+"""socat at the other end of TCP, UDP, unix sockets and abstract names, as client and server: bytes, ends and resets."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ DATA = os.urandom(3_000_000)
 PATIENCE = 15
 
 
-@pytest.fixture(
-    params=[
-        'ip',
-        pytest.param('unix', marks=pytest.mark.skipif(os.name == 'nt', reason='socat has none there')),
-        pytest.param('abstract', marks=pytest.mark.skipif(not LINUX, reason='abstract names are of Linux')),
-    ]
-)
+UNIX = [
+    pytest.param('unix', marks=pytest.mark.skipif(os.name == 'nt', reason='socat has none there')),
+    pytest.param('abstract', marks=pytest.mark.skipif(not LINUX, reason='abstract names are of Linux')),
+]
+
+
+@pytest.fixture(params=['ip', *UNIX])
 def place(request, tmp_path):
     """Where a socket may be: its family, and its host."""
     path = str(tmp_path / 'socket')
@@ -180,27 +180,6 @@ def test_server_echoes_to_many_clients_at_once(socat, place):
         assert run(lambda: ask_all(at)) == [True] * 20
 
 
-def test_server_echoes_to_many_clients_at_once(socat, place):
-    async def ask(number, host, port):
-        data = DATA[number:][:200_000]
-        with sock.tcp(place[0]) as conn:
-            await conn.connect(host, port)
-            reading = sock.newthread(conn.recvall)
-            await conn.send(data)
-            conn.shutdown('w')
-            return await reading == data
-
-    async def ask_all(at):
-        threads = [sock.newthread(ask, number, *at) for number in range(20)]
-        return [await thread for thread in threads]
-
-    # Linux may tell a TCP client that it is connected, and then drop it, where the backlog is full. It is 5.
-    backlog = ',backlog=20' if place[0] == 'inet' else ''
-    with socat(there('TCP', 'LISTEN', place) + ',fork' + backlog, 'EXEC:cat') as server:
-        at = server.listens()
-        assert run(lambda: ask_all(at)) == [True] * 20
-
-
 #: Says something, and goes on as long as the connection does.
 TALKER = 'SYSTEM:echo hello; cat'
 
@@ -266,12 +245,63 @@ def test_server_that_leaves_our_data_unread_resets_us(socat, place):
         assert run(lambda: ask(*at)) > 0
 
 
-async def ping_pong(s, at, sizes):
-    """Sends datagrams of so many bytes, one after the other, each back from there before the next; those that differ."""
+async def ping_pong(s, to, sizes):
+    """Sends a datagram of each size once the one before is back; gives the sizes of those that came back changed."""
     wrong = []
     for number, size in enumerate(sizes):
         data = DATA[number:][:size]
-        await s.send(data, host=at, expires=sock.clock() + PATIENCE)
-        if await s.recvfrom(65536, expires=sock.clock() + PATIENCE) != (data, at):
+        await s.send(data, host=to, expires=sock.clock() + PATIENCE)
+        if await s.recvfrom(65536, expires=sock.clock() + PATIENCE) != (data, to):
             wrong.append(size)
     return wrong
+
+
+@pytest.mark.parametrize('connected', [False, True])
+def test_server_echoes_datagrams_over_udp(socat, connected):
+    async def ask(host, port):
+        with sock.udp() as s:
+            to = sock.addr(host, port, 'udp').addr
+            if connected:
+                await s.connect(to)
+            return await ping_pong(s, to, [1, 100, 1472, 9000, 65507] * 20)
+
+    with socat('UDP4-LISTEN:0,bind=127.0.0.1', 'EXEC:cat', options=['-b', '65536']) as server:
+        at = server.listens()
+        assert run(lambda: ask(*at)) == []
+
+
+@pytest.mark.parametrize('place', UNIX, indirect=True)
+def test_server_sends_a_unix_datagram_back(socat, place, tmp_path):
+    family, host = place
+
+    async def ask():
+        with sock.udp(family) as s:
+            s.bind(str(tmp_path / 'ours'))
+            return await ping_pong(s, sock.SockAddr(family, host), [60_000])
+
+    with socat(there('UDP', 'RECVFROM', place), 'EXEC:cat', options=['-b', '65536']) as server:
+        assert server.listens() == (host, 0)
+        assert run(ask) == []
+        server.ends()
+
+
+def test_client_sends_datagrams_of_which_none_is_lost(socat, place):
+    family, host = place
+    data, size = DATA[:150_000], 1000
+
+    async def receive(s):
+        parts = []
+        while len(parts) < len(data) // size:
+            parts += [part for part, _ in await s.recvmany(32, expires=sock.clock() + PATIENCE)]
+        return parts
+
+    with sock.udp(family) as s:
+        s.bind(host)
+        if family == 'inet':
+            s.setopt('so_rcvbuf', 1 << 20)
+        to = there('UDP', 'SENDTO', place, s.local_addr.port)
+        with socat('STDIO', to, data=data, options=['-u', '-b', str(size)]) as client:
+            parts = run(lambda: receive(s))
+            client.ends()
+    assert {len(part) for part in parts} == {size}
+    assert b''.join(parts) == data
