@@ -80,7 +80,9 @@ def serving(*command, interrupt=True):
     It is ended as Ctrl-C does, or else by the end of its input, and must have nothing to complain of.
     """
     command = [sys.executable, *map(str, command), '--port', '0']
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         line = process.stdout.readline()
         found = re.fullmatch(r'listening on 127\.0\.0\.1:(\d+)\n', line)

@@ -604,16 +604,17 @@ def test_datagram_waits_for_room_that_those_of_others_take(tmp_path, many):
                         filler.sendto(b'x', reader.getsockname())
                         queued += 1
             to = sock.SockAddr('unix', reader.getsockname())
-            if many:
-                thread = sock.newthread(s.sendmany, [(b'ours', to)])
-            else:
-                thread = sock.newthread(s.send, b'ours', 4, to)
+            thread = sock.newthread(s.sendmany, [(b'ours', to)]) if many else sock.newthread(s.send, b'ours', 4, to)
             assert thread.waiting
             for _ in range(queued):
                 assert reader.recv(10) == b'x'
             with sock.deadline(soon()):
                 assert await thread == (1 if many else 4)
             assert reader.recv(10) == b'ours'
+            # There is room for the next ones at once.
+            assert await s.send(b'more', host=to, expires=sock.clock()) == 4
+            assert await s.sendmany([(b'yet more', to)], expires=sock.clock()) == 1
+            assert (reader.recv(10), reader.recv(10)) == (b'more', b'yet more')
 
     run(main)
 

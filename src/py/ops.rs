@@ -514,8 +514,9 @@ impl Op {
     ) -> Outcome<Step> {
         let source = self.source();
         let ready = source.direction(direction);
-        let mut must_try = expired;
-        let expired = expired && (!self.is_unannounced() || self.is_late(task.get()));
+        let unannounced = self.is_unannounced();
+        let mut must_try = expired || unannounced;
+        let expired = expired && (!unannounced || self.is_late(task.get()));
         loop {
             let seen = ready.snapshot();
             if seen.is_closed() {
@@ -529,7 +530,12 @@ impl Op {
                 let Some(lease) = source.lease() else {
                     continue;
                 };
-                match self.attempt(py, source, &lease, seen, direction)? {
+                let attempt = self.attempt(py, source, &lease, seen, direction)?;
+                if unannounced && !matches!(attempt, Attempt::WouldBlock) {
+                    // Nor does an event tell whoever comes next.
+                    drop(ready.event(false));
+                }
+                match attempt {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
                     Attempt::Again => {
                         if !task.get().wait().spend() && self.lets_others_run(task.get()) {

@@ -1,4 +1,4 @@
-"""counted.py PROGRAM ...: runs a server until its input ends and its connections have, and prints what those counted."""
+"""counted.py PROGRAM ...: runs a server until its input and connections have ended, and prints what those counted."""
 
 import json
 import runpy
@@ -32,4 +32,8 @@ del sys.argv[0]
 sock.newthread, sock.run = newthread_and_count, run_until_told
 runpy.run_path(sys.argv[0], run_name='__main__')
 stats = [conn.stats for _, conn in connections]
-print(json.dumps({'connections': len(stats), **{name: sum(getattr(s, name) for s in stats) for name in sock.Stats._fields}}))
+print(
+    json.dumps(
+        {'connections': len(stats), **{name: sum(getattr(s, name) for s in stats) for name in sock.Stats._fields}}
+    )
+)

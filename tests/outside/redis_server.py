@@ -1,4 +1,4 @@
-"""A small Redis server: the commands that redis-benchmark sends, read by hiredis' parser. Ctrl-C prints how many came."""
+"""A small Redis server: the commands that redis-benchmark sends, read by hiredis. Ends by printing how many came."""
 
 import argparse
 import collections
@@ -12,7 +12,7 @@ import sock
 
 
 class Store:
-    """The keys, shared by all connections on all OS threads."""
+    """The keys, shared by all connections on all OS threads, and the commands: a method each."""
 
     def __init__(self):
         self.data = {}
@@ -27,80 +27,83 @@ class Store:
 
     def reply(self, name, *args):
         name = name.decode().lower()
-        command = COMMANDS.get(name)
+        command = getattr(self, f'do_{name}', None)
         if command is None:
             return Exception(f"unknown command '{name}'")
         self.counts[name] += 1
         try:
-            return command(self, *args)
+            return command(*args)
         except (TypeError, ValueError, AttributeError) as error:
             return Exception(str(error))
 
-    def set(self, key, value):
+    def do_ping(self):
+        return 'PONG'
+
+    def do_config(self, get, name):
+        return [name, b'']
+
+    def do_get(self, key):
+        return self.data.get(key)
+
+    def do_set(self, key, value):
         self.data[key] = value
         return 'OK'
 
-    def mset(self, *args):
+    def do_mset(self, *args):
         self.data.update(zip(args[::2], args[1::2], strict=True))
         return 'OK'
 
-    def incr(self, key):
+    def do_incr(self, key):
         number = int(self.data.get(key, 0)) + 1
         self.data[key] = b'%d' % number
         return number
 
-    def list(self, key):
+    def items(self, key):
         return self.data.setdefault(key, collections.deque())
 
-    def lpush(self, key, *values):
-        self.list(key).extendleft(values)
-        return len(self.list(key))
+    def do_llen(self, key):
+        return len(self.items(key))
 
-    def rpush(self, key, *values):
-        self.list(key).extend(values)
-        return len(self.list(key))
+    def do_lpush(self, key, *values):
+        self.items(key).extendleft(values)
+        return len(self.items(key))
 
-    def lpop(self, key):
-        return self.list(key).popleft() if self.list(key) else None
+    def do_rpush(self, key, *values):
+        self.items(key).extend(values)
+        return len(self.items(key))
 
-    def rpop(self, key):
-        return self.list(key).pop() if self.list(key) else None
+    def do_lpop(self, key):
+        return self.items(key).popleft() if self.items(key) else None
 
-    def lrange(self, key, first, last):
-        return list(itertools.islice(self.list(key), int(first), int(last) + 1))
+    def do_rpop(self, key):
+        return self.items(key).pop() if self.items(key) else None
 
-    def sadd(self, key, *members):
+    def do_lrange(self, key, first, last):
+        return list(itertools.islice(self.items(key), int(first), int(last) + 1))
+
+    def do_sadd(self, key, *members):
         found = self.data.setdefault(key, set())
         before = len(found)
         found.update(members)
         return len(found) - before
 
-    def spop(self, key):
+    def do_spop(self, key):
         return self.data[key].pop() if self.data.get(key) else None
 
-    def hset(self, key, *args):
+    def do_hset(self, key, *args):
         found = self.data.setdefault(key, {})
         before = len(found)
         found.update(zip(args[::2], args[1::2], strict=True))
         return len(found) - before
 
-    def zadd(self, key, score, member):
-        return self.hset(key, member, float(score))
+    def do_zadd(self, key, score, member):
+        return self.do_hset(key, member, float(score))
 
-    def zpopmin(self, key):
+    def do_zpopmin(self, key):
         if not (found := self.data.get(key)):
             return []
         member = min(found, key=lambda member: (found[member], member))
         return [member, b'%g' % found.pop(member)]
-
-
-COMMANDS = {
-    'ping': lambda store: 'PONG',
-    'config': lambda store, get, name: [name, b''],
-    'get': lambda store, key: store.data.get(key),
-    'llen': lambda store, key: len(store.list(key)),
-    **{name: getattr(Store, name) for name in 'set mset incr lpush rpush lpop rpop lrange sadd spop hset zadd zpopmin'.split()},
-}
 
 
 def encoded(reply):
@@ -150,11 +153,10 @@ async def main(port, store):
 
 
 if __name__ == '__main__':
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument('--port', type=int, default=6379)
-    arguments.add_argument('--threads', type=int, default=1)
-    args = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--port', type=int, default=6379)
+    parser.add_argument('--threads', type=int, default=1, help='OS threads that share the work')
+    args = parser.parse_args()
     store = Store()
-    with contextlib.suppress(KeyboardInterrupt):
-        sock.run(main, args.port, store, threads=args.threads)
+    sock.run(main, args.port, store, threads=args.threads)
     print(json.dumps(store.counts))

@@ -98,7 +98,9 @@ def test_ab_completes_all_requests(report, web, keep_alive):
     with web as server:
         arguments = ['-k'] if keep_alive else []
         printed = report('ab', '-q', *arguments, '-n', 3000, '-c', 100, f'http://127.0.0.1:{server.port}/')
-    counts = {name: int(number) for name, number in re.findall(r'^([\w -]+): +(\d+)(?: bytes)?$', printed, re.MULTILINE)}
+    counts = {
+        name: int(number) for name, number in re.findall(r'^([\w -]+): +(\d+)(?: bytes)?$', printed, re.MULTILINE)
+    }
     assert counts['Complete requests'] == server.counts['send_calls'] == 3000
     assert counts['Failed requests'] == 0
     assert 'Non-2xx' not in printed
@@ -147,7 +149,7 @@ def test_slowhttptest_never_finds_the_service_unavailable(report, web, site, att
     (site / 'data.bin').write_bytes(os.urandom(200_000))
     with web as server:
         url = f'http://127.0.0.1:{server.port}/'
-        arguments = ['-c', 200, '-r', 200, '-l', 3, '-p', 2, '-t', 'GET', '-v', 1]
+        arguments = ['-c', 200, '-r', 200, '-l', 2, '-p', 2, '-t', 'GET', '-v', 1]
         printed = report('slowhttptest', *arguments, *attack, '-u', f'{url}data.bin')
         assert report('curl', '-sSf', url) == PAGE.decode()
     printed = re.sub(r'\x1b\[[\d;]*[A-Za-z]', '', printed)

@@ -45,8 +45,8 @@ def test_iperf3_gets_through_the_proxy_what_it_sends(program, report, counting, 
         assert sent == received == BYTES
         assert received <= proxy.counts['bytes_sent'] <= sent + CONTROL
     else:
-        # The server stops once the client has sent all, and leaves what is still on its way.
-        assert sent == BYTES
+        # The client stops once it has moved as many in one direction, and the server leaves what is still on its way.
+        assert sent == BYTES or direction == 'both'
         assert 0 < received <= proxy.counts['bytes_received'] <= sent + CONTROL
     if direction == 'both':
         sent, received = end['sum_sent_bidir_reverse']['bytes'], end['sum_received_bidir_reverse']['bytes']
