@@ -46,9 +46,12 @@ pub fn deadline(expires: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     expires.map_or(Ok(NEVER), |expires| time(expires, "expires must be"))
 }
 
-/// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. `what` begins
-/// the message about anything else.
+/// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. None is never.
+/// `what` begins the message about anything else.
 pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+    if t.is_none() {
+        return Ok(NEVER);
+    }
     let Some(seconds) = number::float(t) else {
         let kind = t.get_type();
         return Err(PyTypeError::new_err(format!(
