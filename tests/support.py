@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 from pathlib import Path
@@ -41,6 +42,27 @@ def run(func):
 def busy():
     """How many times as long as on a free machine something may take that waits for a processor."""
     return max(1, os.getloadavg()[0] / os.cpu_count()) if hasattr(os, 'getloadavg') else 1
+
+
+@contextlib.contextmanager
+def polling(count, poll=lambda: sock.start(30)):
+    """So many OS threads more that poll this one's Poller until the block ends; gives what `poll` returned in each."""
+    poller = sock.poller()
+    results = []
+
+    def target():
+        sock.poller(poller)
+        results.append(poll())
+
+    os_threads = [threading.Thread(target=target) for _ in range(count)]
+    for os_thread in os_threads:
+        os_thread.start()
+    try:
+        yield results
+    finally:
+        for os_thread in os_threads:
+            os_thread.join(30)
+        assert not any(os_thread.is_alive() for os_thread in os_threads), 'an OS thread did not come back'
 
 
 def python(code, *args, **options):
