@@ -53,10 +53,10 @@ PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh
 .PHONY: test-windows test-windows-all test-windows-rust check-targets
 
 test-windows: $(VENV)/.tools ## the Rust tests and the core of the Python tests on Windows, as Wine has it: Debian, as root; the parts come by themselves
-	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
 
-test-windows-all: $(VENV)/.tools ## the same with every Python test; Wine fails some of the scenarios
-	PYTEST=tests $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+test-windows-all: $(VENV)/.tools ## the same with every Python test, the scenarios too
+	PYTEST=tests $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
 
 test-windows-rust: $(VENV)/.tools ## the Rust tests alone
 	$(PORTABILITY) rust-src mingw wine wincore

@@ -13,13 +13,17 @@ import os
 import pickle
 import socket
 
-import fuzz
 import pytest
 import sock
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.stateful import run_state_machine_as_test
 from support import LINUX, run
+
+try:
+    import fuzz
+    from hypothesis import given
+    from hypothesis import strategies as st
+    from hypothesis.stateful import run_state_machine_as_test
+except ImportError:
+    pytest.skip('hypothesis is not there', allow_module_level=True)
 
 few, some = fuzz.settings(25), fuzz.settings(100)
 PORTS = st.integers(0, 65535)
