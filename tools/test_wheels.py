@@ -199,9 +199,10 @@ def musl() -> Environment:
     tree, made = kept('musl')
     if not made:
         apt, libraries = Apt(release), tree / 'libraries'
-        if shutil.which('musl-gcc') is None or shutil.which('autoreconf') is None:
+        macros = Path('/usr/share/aclocal/ltdl.m4')
+        if shutil.which('musl-gcc') is None or shutil.which('autoreconf') is None or not macros.exists():
             call('apt-get', 'update', '-qq')
-            tools = ('musl-tools', 'autoconf', 'autoconf-archive', 'automake', 'libtool')
+            tools = ('musl-tools', 'autoconf', 'autoconf-archive', 'automake', 'libtool', 'libltdl-dev')
             call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', *tools)
         # As gcc itself, it says that it is for glibc, which CPython's configure takes for a contradiction.
         compiler = tree / 'cc'
