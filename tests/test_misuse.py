@@ -326,6 +326,7 @@ def test_refused_arguments_give_no_warning_of_a_forgotten_await(peer):
     gc.collect()
 
 
+@pytest.mark.usefixtures('whole_process')
 def test_import_takes_less_than_40_ms_more_than_a_bare_interpreter(tmp_path):
     """The best of several, since machines are busy; the benchmark has the median."""
     # Compiled once, as pip does it when it installs a package.

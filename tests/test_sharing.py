@@ -10,7 +10,7 @@ import threading
 import pytest
 import sock
 from sock import _sock
-from support import SLOWER, run
+from support import SLOWER, polling, run
 
 HANDLES = {'epoll': sock.epoll_fd, 'kqueue': sock.kqueue_fd, 'iocp': sock.iocp}
 handle = HANDLES[_sock.POLL]
@@ -34,27 +34,6 @@ def elsewhere(func, *args):
     if exc is not None:
         raise exc
     return value
-
-
-@contextlib.contextmanager
-def polling(count):
-    """So many OS threads more that poll this one's poller until the block ends; gives the list of their results."""
-    poller = sock.poller()
-    results = []
-
-    def poll():
-        sock.poller(poller)
-        results.append(sock.start(20))
-
-    os_threads = [threading.Thread(target=poll) for _ in range(count)]
-    for os_thread in os_threads:
-        os_thread.start()
-    try:
-        yield results
-    finally:
-        for os_thread in os_threads:
-            os_thread.join(20)
-        assert len(results) == count, 'an OS thread did not come back'
 
 
 def os_thread_name():

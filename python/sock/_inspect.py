@@ -1,18 +1,19 @@
 """Looking in: what each thread waits for, and where it is. Takes no lock while it looks, or formats.
 
 A thread that waits is kept from running while its frames are looked at. On free-threaded Python those of one that runs
-in another OS thread change under the eyes of who looks, and so are left alone.
+change under the eyes of who looks, and so other OS threads are held up meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import CodeType, FrameType
 
-from . import _interrupts, _scheduler, _sock
+from . import _scheduler, _sock
 from ._scheduler import Poller, Thread
 
 TYPE_CHECKING = False
@@ -22,6 +23,49 @@ if TYPE_CHECKING:
 
 #: One OS thread at a time runs Python.
 _GIL = getattr(sys, '_is_gil_enabled', lambda: True)()
+
+#: Seconds that a look at frames may hold up other OS threads at most, whatever they wait for.
+_PATIENCE = 1.0
+
+_one_looks = threading.Lock()
+
+
+@contextlib.contextmanager
+def _others_held_up() -> Iterator[bool]:
+    """Keeps other OS threads from calling and leaving functions of Python, so that their frames can be looked at.
+
+    False: those cannot, since all of the interpreter's places for tools are taken. Nothing may be waited for inside.
+    """
+    if _GIL or sys.version_info < (3, 13):
+        yield True
+        return
+    monitoring = sys.monitoring
+    events = monitoring.events
+    ends = events.PY_START, events.PY_RESUME, events.PY_THROW, events.PY_RETURN, events.PY_YIELD, events.PY_UNWIND
+    here, gate = threading.get_ident(), threading.Lock()
+
+    def pass_by(*_: object) -> None:
+        if threading.get_ident() != here and gate.acquire(timeout=_PATIENCE):
+            gate.release()
+
+    with _one_looks:
+        tool = next((number for number in range(5, -1, -1) if monitoring.get_tool(number) is None), None)
+        if tool is None:
+            yield False
+            return
+        monitoring.use_tool_id(tool, 'sock')
+        try:
+            for event in ends:
+                monitoring.register_callback(tool, event, pass_by)
+            with gate:
+                monitoring.set_events(tool, sum(ends))
+                yield True
+        finally:
+            monitoring.set_events(tool, events.NO_EVENTS)
+            for event in ends:
+                monitoring.register_callback(tool, event, None)
+            monitoring.free_tool_id(tool)
+
 
 #: On the poller's clock: no deadline.
 _NEVER = 2**64 - 1
@@ -84,15 +128,17 @@ def _places(thread: Thread) -> list[tuple[CodeType, int]]:
 
 def _places_where_it_runs(thread: Thread) -> list[tuple[CodeType, int]]:
     """The same of one that does not wait: it runs, in this OS thread or another, or is ready to."""
-    here = thread is _sock.current()
-    if not _GIL and not here:
-        return []
-    outermost = getattr(thread._coro, 'cr_frame', None)
-    for newest in (sys._getframe(),) if here else sys._current_frames().values():
-        # One that runs has called what no coroutine awaits.
-        if (found := _down_to(outermost, newest)) is not None:
-            return found
-    return _places(thread)
+    if thread is _sock.current():
+        return _down_to(getattr(thread._coro, 'cr_frame', None), sys._getframe()) or []
+    with _others_held_up() as held_up:
+        if not held_up:
+            return []
+        outermost = getattr(thread._coro, 'cr_frame', None)
+        for newest in sys._current_frames().values():
+            # One that runs has called what no coroutine awaits.
+            if (found := _down_to(outermost, newest)) is not None:
+                return found
+        return _places(thread)
 
 
 def _down_to(outermost: FrameType | None, newest: FrameType) -> list[tuple[CodeType, int]] | None:
@@ -160,12 +206,9 @@ class Watchdog:
         seen: dict[int, tuple[_sock.Turns, int, float, bool]] = {}
         while not self._stopped.wait(self._seconds / 4):
             now = time.monotonic()
-            frames = sys._current_frames()
             last, seen = seen, {}
-            for ident, (poller, turns) in list(_scheduler._loops.items()):
-                frame = frames.get(ident)
-                # One that is in its loop and in no coroutine waits, or is about to.
-                if frame is None or frame.f_code is _interrupts.give_turns.__code__:
+            for ident, (poller, turns) in _scheduler._loops.copy().items():
+                if not turns.turning:
                     continue
                 before = last.get(ident)
                 if before is None or before[0] is not turns or before[1] != turns.given:
@@ -174,27 +217,28 @@ class Watchdog:
                 seen[ident] = before
                 if now - before[2] >= self._seconds and not before[3]:
                     seen[ident] = *before[:3], True
-                    name, found = _who_runs(poller, frame)
+                    name, places = _who_runs(poller, ident)
                     try:
-                        self._hook(name, now - before[2], found)
+                        self._hook(name, now - before[2], _summary(places))
                     except Exception:
                         import traceback
 
                         traceback.print_exc()
-            del frames
 
 
-def _who_runs(poller: Poller, newest: FrameType) -> tuple[str, traceback.StackSummary]:
-    """The innermost thread of a poller that runs in an OS thread, and its frames; in its first turn it is none yet."""
-    name, found = '?', [(newest.f_code, newest.f_lineno)]
-    outermost = {getattr(thread._coro, 'cr_frame', None): thread.name for thread in _scheduler.threads(poller)}
-    frame: FrameType | None = newest
-    while frame is not None:
-        if frame in outermost:
-            name, found = outermost[frame], _down_to(frame, newest) or found
-            break
-        frame = frame.f_back
-    return name, _summary(found)
+def _who_runs(poller: Poller, ident: int) -> tuple[str, list[tuple[CodeType, int]]]:
+    """The innermost thread of a poller that runs in an OS thread, and where; in its first turn it is none yet."""
+    with _others_held_up() as held_up:
+        newest = sys._current_frames().get(ident) if held_up else None
+        if newest is None:
+            return '?', []
+        outermost = {getattr(thread._coro, 'cr_frame', None): thread.name for thread in _scheduler.threads(poller)}
+        frame: FrameType | None = newest
+        while frame is not None:
+            if frame in outermost:
+                return outermost[frame], _down_to(frame, newest) or []
+            frame = frame.f_back
+        return '?', [(newest.f_code, newest.f_lineno)]
 
 
 def _bark(name: str, seconds: float, stack: traceback.StackSummary) -> None:

@@ -11,12 +11,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import itertools
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 
@@ -279,6 +281,28 @@ def _report_failed(poller: Poller) -> None:
     for thread in poller._threads():
         if thread._see() and (exc := thread._exc) is not None:
             _report(thread, exc)
+
+
+#: Seconds that the turns of other OS threads may still take when the interpreter comes to its end.
+_LAST_TURN = 0.1
+
+
+def _stand_still() -> None:
+    """The interpreter ends: all other OS threads leave their turns first, and stay where they hold nothing of its.
+
+    On free-threaded builds one that is stopped by force may hold an inner lock, which the end then waits for, for ever.
+    """
+    _sock.begin_end()
+    loops = _loops.copy().values()
+    for _, turns in loops:
+        turns.stop()
+    until = time.monotonic() + _LAST_TURN
+    while any(turns.runs for _, turns in loops) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+if not getattr(sys, '_is_gil_enabled', lambda: True)():
+    atexit.register(_stand_still)
 
 
 def _until(timeout: float | None) -> float | None:

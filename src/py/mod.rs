@@ -44,7 +44,7 @@ mod _sock {
     #[pymodule_export]
     use super::options::{option_names, option_rows, option_table};
     #[pymodule_export]
-    use super::poller::{Poller, Turns, begin_chaos, clock, end_chaos, set_clock};
+    use super::poller::{Poller, Turns, begin_chaos, begin_end, clock, end_chaos, set_clock};
     #[pymodule_export]
     use super::socket::{Datagram, NewSocket, Socket, Stream, adopt, finalizes, open};
     #[pymodule_export]

@@ -1309,15 +1309,15 @@ pub fn join<'py>(thread: &Bound<'py, Task>) -> PyResult<Bound<'py, PyAny>> {
             }
         }
     }
-    if thread.get().returned_none()
-        && let Some(task) = running(py)
-        && !task.get().wait().is_cancelled()
-        && task.get().wait().spend()
-    {
-        // SAFETY: it was made an object with the types.
-        return Ok(unsafe { Bound::from_borrowed_ptr(py, OVER.0.get()) });
-    }
     Ok(Making::tracked(What::Join, thread.clone().into_any())?.made())
+}
+
+/// What stands for the await of a thread that has returned None; None where the one that runs has to look closer.
+pub fn over(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let task = running(py)?;
+    let wait = task.get().wait();
+    // SAFETY: it was made an object with the types.
+    (!wait.is_cancelled() && wait.spend()).then(|| unsafe { Bound::from_borrowed_ptr(py, OVER.0.get()) })
 }
 
 /// What stands for operations that are over before they begin, and return None: most threads that are awaited have ended

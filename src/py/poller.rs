@@ -2,17 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::Hub;
 use super::error::{self, Moved};
 use super::number;
-use super::thread::{Looping, Task, end_turn, listed, made, orphan_all, set_hub, set_running, step, unset_hub};
+use super::thread::{Looping, Task, end_turn, first_id, listed, orphan_all, set_hub, set_running, step, unset_hub};
 use crate::chaos;
 use crate::sys;
 use crate::wait::NEVER;
@@ -32,7 +33,7 @@ pub fn set_clock(time: Option<u64>) {
 /// Makes trouble from now on, by a seed. False: it does already.
 #[pyfunction]
 pub fn begin_chaos(seed: u64) -> bool {
-    chaos::begin(seed, made())
+    chaos::begin(seed, first_id())
 }
 
 #[pyfunction]
@@ -153,6 +154,20 @@ impl Poller {
     }
 }
 
+/// The OS thread in which the interpreter comes to its end; 0: nothing ends yet.
+static ENDS_IN: AtomicUsize = AtomicUsize::new(0);
+
+/// The interpreter comes to its end in this OS thread: no other one polls from now on.
+#[pyfunction]
+pub fn begin_end(_attached: Python<'_>) {
+    ENDS_IN.store(os_thread(), Ordering::SeqCst);
+}
+
+fn os_thread() -> usize {
+    // SAFETY: no more than a number of this OS thread.
+    unsafe { ffi::PyThread_get_thread_ident() as usize }
+}
+
 /// Gives each thread that is ready its turn and waits for events in between, until the deadline passes, `stop` is called
 /// or no thread is left.
 #[pyclass(frozen, module = "sock._sock")]
@@ -167,10 +182,26 @@ pub struct Turns {
     stopped: AtomicBool,
     /// Turns given so far. Others only look at it.
     given: AtomicU64,
+    /// It gives one now.
+    turning: AtomicBool,
     timed_out: AtomicBool,
+    runs: AtomicBool,
 }
 
 impl Turns {
+    /// Where the interpreter comes to its end elsewhere, this OS thread stays here, and holds nothing of the interpreter's.
+    fn stay_if_all_ends(&self, py: Python<'_>) {
+        let ends_in = ENDS_IN.load(Ordering::SeqCst);
+        if ends_in != 0 && ends_in != os_thread() {
+            py.detach(|| {
+                self.runs.store(false, Ordering::SeqCst);
+                loop {
+                    std::thread::park();
+                }
+            });
+        }
+    }
+
     /// Whether it is over, before the next turn.
     fn is_over(&self) -> bool {
         if self.once && self.given() > 0 {
@@ -203,7 +234,9 @@ impl Turns {
                 task.get().wait().enter();
                 set_running(Some(&task));
                 self.given.store(self.given.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                self.turning.store(true, Ordering::Relaxed);
                 let ended = step(&task);
+                self.turning.store(false, Ordering::Relaxed);
                 set_running(None);
                 if !ended? {
                     end_turn(&task);
@@ -274,7 +307,9 @@ impl Turns {
             stops: hub.stops(),
             stopped: AtomicBool::new(false),
             given: AtomicU64::new(0),
+            turning: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
+            runs: AtomicBool::new(false),
             _polled: poller.clone().unbind(),
             hub,
         })
@@ -284,7 +319,11 @@ impl Turns {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let looping = Looping::new(py);
         self.hub.loops.fetch_add(1, Ordering::Relaxed);
+        self.runs.store(true, Ordering::SeqCst);
+        self.stay_if_all_ends(py);
         let result = self.turns(py);
+        self.stay_if_all_ends(py);
+        self.runs.store(false, Ordering::SeqCst);
         self.hub.loops.fetch_sub(1, Ordering::Relaxed);
         drop(looping);
         if !self.hub.is_forked() {
@@ -299,6 +338,12 @@ impl Turns {
         self.hub.interrupt();
     }
 
+    /// Whether it gives turns now, or waits for a thread to give one to.
+    #[getter]
+    fn runs(&self) -> bool {
+        self.runs.load(Ordering::SeqCst)
+    }
+
     /// Whether a thread had its turn.
     #[getter]
     fn handed(&self) -> bool {
@@ -309,6 +354,12 @@ impl Turns {
     #[getter]
     fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread has its turn now, which may be its first, before `run`.
+    #[getter]
+    fn turning(&self) -> bool {
+        self.turning.load(Ordering::Relaxed) || !self.runs()
     }
 
     /// On the poller's clock: when it ends.

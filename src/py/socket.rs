@@ -25,7 +25,12 @@ use crate::sys::{self, Descriptor};
 enum Closer {
     Nobody(Py<PyString>),
     Reason(&'static str),
-    Place { who: Who, code: Option<Py<PyAny>>, line: i32 },
+    /// `at`: the instruction. Which line that is takes longer to find than all the rest, and few ask.
+    Place {
+        who: Who,
+        code: Option<Py<PyAny>>,
+        at: i32,
+    },
 }
 
 /// A thread by its label, which is the whole name or is followed by its number; outside of any, the OS thread's name.
@@ -251,7 +256,7 @@ impl Socket {
     }
 
     pub fn closed_error(&self, py: Python<'_>, what: &str, moved: Moved<'_>) -> PyErr {
-        let (who, place, line) = {
+        let (who, place, at) = {
             let closer = self.closer.lock();
             match closer.as_deref() {
                 None | Some(Closer::Nobody(_)) => (None, None, 0),
@@ -260,8 +265,8 @@ impl Socket {
                     drop(closer);
                     return error::named(py, "closed", &what, moved);
                 }
-                Some(Closer::Place { who, code, line }) => {
-                    (Some(who.clone_ref(py)), code.as_ref().map(|code| code.clone_ref(py)), *line)
+                Some(Closer::Place { who, code, at }) => {
+                    (Some(who.clone_ref(py)), code.as_ref().map(|code| code.clone_ref(py)), *at)
                 }
             }
         };
@@ -270,6 +275,8 @@ impl Socket {
             let code = code.bind(py);
             let file: String = code.getattr(pyo3::intern!(py, "co_filename")).ok()?.extract().ok()?;
             let function: String = code.getattr(pyo3::intern!(py, "co_name")).ok()?.extract().ok()?;
+            // SAFETY: the code of the frame that was there.
+            let line = unsafe { ffi::PyCode_Addr2Line(code.as_ptr().cast(), at) };
             Some(format!(" in {function}, {file}:{line}"))
         });
         let what =
@@ -316,14 +323,6 @@ impl Socket {
         }
     }
 
-    /// Who waits in a direction tries again.
-    fn look_again(&self, direction: Direction) {
-        if let Some(waiter) = self.source.direction(direction).event(false) {
-            let mut stale = Vec::new();
-            super::Hub::wake(waiter.thread, waiter.epoch, &mut stale);
-        }
-    }
-
     fn lease(&self, py: Python<'_>, verb: &str) -> PyResult<Lease<'_, Handle>> {
         self.source.lease().ok_or_else(|| self.closed_error(py, &self.describe(verb), Moved::default()))
     }
@@ -342,7 +341,7 @@ impl Socket {
 /// Where the Python code is that called us, or its caller.
 fn place(py: Python<'_>, of_caller: bool) -> Closer {
     // SAFETY: a borrowed reference to the current frame, or null; what comes of it are new ones.
-    let (code, line) = unsafe {
+    let (code, at) = unsafe {
         let frame = ffi::PyEval_GetFrame();
         let caller = if of_caller && !frame.is_null() { ffi::PyFrame_GetBack(frame) } else { ptr::null_mut() };
         let _kept = Bound::from_owned_ptr_or_opt(py, caller.cast());
@@ -351,10 +350,10 @@ fn place(py: Python<'_>, of_caller: bool) -> Closer {
             (None, 0)
         } else {
             let code = Bound::from_owned_ptr_or_opt(py, ffi::PyFrame_GetCode(frame).cast());
-            (code.map(Bound::unbind), ffi::PyFrame_GetLineNumber(frame))
+            (code.map(Bound::unbind), ffi::PyFrame_GetLasti(frame))
         }
     };
-    Closer::Place { who: Who::here(py), code, line }
+    Closer::Place { who: Who::here(py), code, at }
 }
 
 #[pymethods]
@@ -405,8 +404,11 @@ impl Socket {
         ops::hold(slf, expires)
     }
 
+    /// Who waits there tries again.
     fn _nudge(&self) {
-        self.look_again(Direction::Write);
+        if let Some(waiter) = self.source.write.event(false) {
+            super::Hub::wake(waiter.thread, waiter.epoch, &mut Vec::new());
+        }
     }
 
     #[getter]
@@ -750,12 +752,7 @@ impl Stream {
         let How(how) = how;
         let socket = slf.as_super().get();
         let mut stale = Vec::new();
-        socket.call(slf.py(), "shutdown", |_| socket.source.shutdown(how, &mut stale))?;
-        // The poll says nothing of a unix socket whose buffer is full.
-        if how != std::net::Shutdown::Read {
-            socket.look_again(Direction::Write);
-        }
-        Ok(())
+        socket.call(slf.py(), "shutdown", |_| socket.source.shutdown(how, &mut stale))
     }
 }
 

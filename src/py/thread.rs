@@ -7,7 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::hint::black_box;
 use std::marker::PhantomData;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
+use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -41,9 +42,25 @@ struct Here {
     looping: Cell<bool>,
     /// The `run()` to which threads belong that start here outside of any thread; 0: none.
     run: Cell<u64>,
+    /// Ends of Thread objects inside each other.
+    dying: Cell<usize>,
+    /// There is something in `DYING`.
+    deferred: Cell<bool>,
+    /// Numbers for the next threads that start here: from the first, up to the second.
+    ids: Cell<(u64, u64)>,
 }
 
 impl Here {
+    fn next_id(&self) -> u64 {
+        let (mut next, mut end) = self.ids.get();
+        if next == end {
+            next = IDS.fetch_add(ID_BLOCK, Ordering::Relaxed);
+            end = next + ID_BLOCK;
+        }
+        self.ids.set((next + 1, end));
+        next
+    }
+
     fn running<'py>(&self, py: Python<'py>) -> Option<Borrowed<'py, 'py, Task>> {
         // SAFETY: the pointer is null or a Task that whoever set it keeps alive until it is set back, which is not
         // before what runs here has returned.
@@ -73,24 +90,31 @@ impl Here {
 }
 
 thread_local! {
-    static HERE: Here = const { Here { current: Cell::new(ptr::null_mut()), nested: Cell::new(0), looping: Cell::new(false), run: Cell::new(0) } };
+    static HERE: Here = const { Here {
+        current: Cell::new(ptr::null_mut()), nested: Cell::new(0), looping: Cell::new(false), run: Cell::new(0),
+        dying: Cell::new(0), deferred: Cell::new(false), ids: Cell::new((0, 0)),
+    } };
     /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it.
     static HUB: RefCell<(i64, Weak<Hub>)> = const { RefCell::new((0, Weak::new())) };
     /// Thread objects whose end waits for the end of others, below on the stack.
-    static DYING: RefCell<(usize, Vec<*mut ffi::PyObject>)> = const { RefCell::new((0, Vec::new())) };
+    static DYING: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The first number that no OS thread has taken.
 static IDS: AtomicU64 = AtomicU64::new(1);
+
+/// How many numbers an OS thread takes at a time, so that several do not wait for each other with each thread's start.
+const ID_BLOCK: u64 = 64;
 
 /// A coroutine that runs by itself: made by ``newthread``. Awaiting it gives its result or raises its exception.
 #[pyclass(frozen, weakref, name = "Thread", module = "sock")]
 pub struct Task {
     wait: Wait,
-    hub: Arc<Hub>,
+    hub: Attached<Held>,
     id: u64,
     /// The `run()` inside which it was started, handed on from thread to thread; 0: none.
     run: u64,
-    label: Py<PyString>,
+    label: Attached<PyString>,
     /// The label is the whole name; else the id follows.
     named: bool,
     /// Whether it has ended, and how: an `End`.
@@ -109,6 +133,33 @@ pub struct Task {
     place: AtomicUsize,
     /// Nothing is dropped under this lock, and no Python runs.
     state: parking_lot::Mutex<State>,
+}
+
+/// A hub as its threads hold it, counted by the interpreter: that costs the OS thread that made it next to nothing.
+#[pyclass(frozen, module = "sock._sock")]
+pub struct Held(Arc<Hub>);
+
+/// A reference that goes only where the OS thread is attached, as those of an object do, and so without asking.
+struct Attached<T>(ManuallyDrop<Py<T>>);
+
+impl<T> Attached<T> {
+    fn new(object: Py<T>) -> Self {
+        Attached(ManuallyDrop::new(object))
+    }
+}
+
+impl<T> Deref for Attached<T> {
+    type Target = Py<T>;
+    fn deref(&self) -> &Py<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Attached<T> {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, and the OS thread is attached.
+        unsafe { ffi::Py_DECREF(self.0.as_ptr()) };
+    }
 }
 
 /// A reference that a thread gives back at its end, so that the next one gets the memory while it is in the cache. It is
@@ -132,10 +183,12 @@ impl Own {
     }
 
     /// Called under the thread's lock; the result is dropped under none.
-    fn replace(&self, new: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
-        let old = self.0.swap(new.map_or(ptr::null_mut(), Py::into_ptr), Ordering::Relaxed);
+    fn replace(&self, new: Option<Py<PyAny>>) -> Option<Attached<PyAny>> {
+        // The lock makes the two steps one.
+        let old = self.0.load(Ordering::Relaxed);
+        self.0.store(new.map_or(ptr::null_mut(), Py::into_ptr), Ordering::Relaxed);
         // SAFETY: the reference was ours, if there was one.
-        unsafe { mem::transmute::<*mut ffi::PyObject, Option<Py<PyAny>>>(old) }
+        unsafe { mem::transmute::<*mut ffi::PyObject, Option<Py<PyAny>>>(old) }.map(Attached::new)
     }
 
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -167,12 +220,18 @@ struct State {
     /// The wait of the `suspend()` that has not been resumed.
     suspended: Option<u32>,
     /// What it returned, or what ended it.
-    outcome: Option<Result<Py<PyAny>, Py<PyAny>>>,
-    /// Threads that await this one's end, each in the wait of that number.
-    joiners: Vec<(Handle, u32)>,
-    onfinish: Vec<Py<PyAny>>,
+    outcome: Option<Result<Attached<PyAny>, Attached<PyAny>>>,
+    /// Who is told of its end, in the order in which they asked.
+    told: Vec<Told>,
     /// Async generators that it began, and threads that close those it has dropped: `_scheduler` keeps the list.
     agens: Option<Py<PyAny>>,
+}
+
+enum Told {
+    /// A thread that awaits it, in the wait of that number.
+    Joiner(Handle, u32),
+    /// What was given to `onfinish`.
+    Callback(Py<PyAny>),
 }
 
 /// A Thread, which goes whenever it wants: it takes itself off the roster first.
@@ -220,7 +279,7 @@ impl Thread for Handle {
         &self.get().wait
     }
     fn hub(&self) -> &Arc<Hub> {
-        &self.get().hub
+        self.get().hub()
     }
 }
 
@@ -230,7 +289,7 @@ impl Task {
     }
 
     pub fn hub(&self) -> &Arc<Hub> {
-        &self.hub
+        &self.hub.get().0
     }
 
     pub fn id(&self) -> u64 {
@@ -309,16 +368,16 @@ impl Task {
             drop(handle);
             return false;
         }
-        state.joiners.push((handle, epoch));
+        state.told.push(Told::Joiner(handle, epoch));
         true
     }
 
     /// `thread` awaits this one no longer.
     pub fn unjoin(&self, thread: *const Task) {
         let gone = {
-            let joiners = &mut self.state.lock().joiners;
-            let at = joiners.iter().position(|(joiner, _)| ptr::eq(joiner.get(), thread));
-            at.map(|at| joiners.swap_remove(at))
+            let told = &mut self.state.lock().told;
+            let is_it = |each: &Told| matches!(each, Told::Joiner(joiner, _) if ptr::eq(joiner.get(), thread));
+            told.iter().position(is_it).map(|at| told.remove(at))
         };
         drop(gone);
     }
@@ -360,8 +419,8 @@ impl Task {
 
     /// Off the roster, unless it is off already.
     fn leave_roster(&self) {
-        if self.place.load(Ordering::Acquire) < UNLISTED && !self.hub.is_forked() {
-            self.leave(&mut self.hub.roster.lock());
+        if self.place.load(Ordering::Acquire) < UNLISTED && !self.hub().is_forked() {
+            self.leave(&mut self.hub().roster.lock());
         }
     }
 
@@ -480,8 +539,8 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     #[cfg(not(Py_3_12))]
     super::interrupt::from_outside::forget(py);
     let outcome = match result {
-        Ok(result) => Ok(result.unbind()),
-        Err(error) => Err(error.into_value(py).into_any()),
+        Ok(result) => Ok(Attached::new(result.unbind())),
+        Err(error) => Err(Attached::new(error.into_value(py).into_any())),
     };
     let exc = outcome.as_ref().err().map(|exc| exc.clone_ref(py).into_bound(py));
     let fatal =
@@ -505,42 +564,61 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     state.outcome = Some(outcome);
     this.unseen.store(unseen, Ordering::Release);
     this.set_ended(if none { End::EndedWithNone } else { End::Ended });
-    let (joiners, onfinish) = (mem::take(&mut state.joiners), mem::take(&mut state.onfinish));
+    let told = (!state.told.is_empty()).then(|| mem::take(&mut state.told));
     let owned = (this.coro.replace(None), this.context.replace(None));
     drop(state);
     drop(owned);
     if unseen {
         enlist(task);
     }
+    let fatal = fatal.map(|exc| PyErr::from_value(exc.clone()));
+    let fatal = match told {
+        Some(told) => tell(task, told, fatal),
+        None => fatal,
+    };
+    // After those who may have seen the failure: where no thread is left, other OS threads report what nobody has seen.
     this.finish(unseen);
-    for (joiner, epoch) in joiners {
-        if joiner.get().wait.wake(epoch, Reason::Event) {
-            // Whoever awaits it gets the exception.
-            this.see();
-            let hub = joiner.get().hub.clone();
-            hub.push(joiner);
-        }
-    }
-    let mut out = fatal.map(|exc| PyErr::from_value(exc.clone()));
-    for called in onfinish {
-        // SAFETY: one live object.
-        if let Err(error) = unsafe { call(called.bind(py), [task.as_ptr()].as_ptr(), 1) } {
-            if error.is_instance_of::<PyException>(py) {
-                report(task, error.value(py));
-            } else {
-                out.get_or_insert(error);
+    fatal.map_or(Ok(true), Err)
+}
+
+/// Tells of a thread's end; what of that ends the program, unless something does already.
+fn tell(task: &Bound<'_, Task>, told: Vec<Told>, mut fatal: Option<PyErr>) -> Option<PyErr> {
+    let (py, this) = (task.py(), task.get());
+    for each in told {
+        match each {
+            Told::Joiner(joiner, epoch) => {
+                if joiner.get().wait.wake(epoch, Reason::Event) {
+                    // Whoever awaits it gets the exception.
+                    this.see();
+                    let hub = joiner.get().hub().clone();
+                    hub.push(joiner);
+                }
+            }
+            Told::Callback(called) => {
+                // SAFETY: one live object.
+                if let Err(error) = unsafe { call(called.bind(py), [task.as_ptr()].as_ptr(), 1) } {
+                    if error.is_instance_of::<PyException>(py) {
+                        report(task, error.value(py));
+                    } else {
+                        fatal.get_or_insert(error);
+                    }
+                }
             }
         }
     }
-    out.map_or(Ok(true), Err)
+    fatal
 }
 
 /// What closes the async generators that a thread has left half-way, if there are any left.
-fn closing(task: &Bound<'_, Task>, agens: &Py<PyAny>, outcome: &Result<Py<PyAny>, Py<PyAny>>) -> Option<Py<PyAny>> {
+fn closing(
+    task: &Bound<'_, Task>,
+    agens: &Py<PyAny>,
+    outcome: &Result<Attached<PyAny>, Attached<PyAny>>,
+) -> Option<Py<PyAny>> {
     static CLOSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let (result, exc) = match outcome {
-        Ok(result) => (Some(result), None),
-        Err(exc) => (None, Some(exc)),
+        Ok(result) => (Some(&**result), None),
+        Err(exc) => (None, Some(&**exc)),
     };
     match scheduler(task.py(), &CLOSING, "_closing").and_then(|closing| closing.call1((agens, result, exc))) {
         Ok(closing) => (!closing.is_none()).then(|| closing.unbind()),
@@ -613,10 +691,10 @@ pub fn start<'py>(coro: Bound<'py, PyAny>, name: Option<&Bound<'py, PyString>>) 
     let py = coro.py();
     HERE.with(|here| {
         let (hub, run) = match here.running(py) {
-            Some(running) => (running.get().hub.clone(), running.get().run),
-            None => (hub(py)?, here.run.get()),
+            Some(running) => (running.get().hub.clone_ref(py), running.get().run),
+            None => (Py::new(py, Held(hub(py)?))?, here.run.get()),
         };
-        let task = Task::make(hub, run, coro, name)?;
+        let task = Task::make(hub, run, here.next_id(), coro, name)?;
         if here.nested.get() >= NESTING {
             // Too deep to run inside its starter: next in the queue.
             end_turn(&task);
@@ -696,7 +774,7 @@ pub fn end_turn(task: &Bound<'_, Task>) {
     enlist(task);
     let this = task.get();
     if this.wait.leave() {
-        this.hub.push(task.clone().unbind());
+        this.hub().push(task.clone().unbind());
     }
 }
 
@@ -715,7 +793,7 @@ fn enlist_now(task: &Bound<'_, Task>) {
     unsafe {
         ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
     }
-    let mut roster = this.hub.roster.lock();
+    let mut roster = this.hub().roster.lock();
     roster.live += 1;
     let place = roster.threads.insert(Listed(task.as_ptr()));
     this.place.store(place, Ordering::Relaxed);
@@ -794,27 +872,30 @@ static DEALLOC: OnceLock<ffi::destructor> = OnceLock::new();
 
 /// Not all on one stack: a result, or what a coroutine holds, may be the last to hold the next thread, and so on.
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
-    let outermost = DYING.with_borrow_mut(|(depth, waiting)| {
-        if *depth >= DEALLOC_DEPTH {
+    HERE.with(|here| {
+        let depth = here.dying.get();
+        if depth >= DEALLOC_DEPTH {
             // SAFETY: ours alone; the collector must not see it until it is its turn.
             unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
-            waiting.push(object);
-            return None;
+            DYING.with_borrow_mut(|waiting| waiting.push(object));
+            return here.deferred.set(true);
         }
-        *depth += 1;
-        Some(*depth == 1)
+        here.dying.set(depth + 1);
+        // SAFETY: the last reference to a Thread has gone.
+        unsafe { bury(object) };
+        while depth == 0 && here.deferred.get() {
+            let Some(object) = DYING.with_borrow_mut(Vec::pop) else {
+                here.deferred.set(false);
+                break;
+            };
+            // SAFETY: as above; it was taken from the collector when it was put there.
+            unsafe {
+                ffi::PyObject_GC_Track(object.cast());
+                bury(object);
+            }
+        }
+        here.dying.set(depth);
     });
-    let Some(outermost) = outermost else { return };
-    // SAFETY: the last reference to a Thread has gone.
-    unsafe { bury(object) };
-    while outermost && let Some(object) = DYING.with_borrow_mut(|(_, waiting)| waiting.pop()) {
-        // SAFETY: as above; it was taken from the collector when it was put there.
-        unsafe {
-            ffi::PyObject_GC_Track(object.cast());
-            bury(object);
-        }
-    }
-    DYING.with_borrow_mut(|(depth, _)| *depth -= 1);
 }
 
 /// # Safety
@@ -867,7 +948,23 @@ fn find_name_getter() -> Option<ffi::getter> {
     None
 }
 
-/// Gives the class what `PyO3` has no word for: an end that Python hears of.
+/// What `PyO3` made of `await`.
+static AWAIT: OnceLock<ffi::unaryfunc> = OnceLock::new();
+
+/// Most threads that are awaited have ended by then, and returned None.
+unsafe extern "C" fn awaited(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls the slot with a Thread, attached.
+    let py = unsafe { Python::assume_attached() };
+    if task_of(object).returned_none()
+        && let Some(over) = ops::over(py)
+    {
+        return over.into_ptr();
+    }
+    // SAFETY: as the interpreter called us.
+    AWAIT.get().map_or(ptr::null_mut(), |original| unsafe { original(object) })
+}
+
+/// Gives the class what `PyO3` has no word for: an end that Python hears of; and a short way to await it.
 pub fn make_type(py: Python<'_>) {
     if let Some(getter) = find_name_getter() {
         let _first = NAME.set(getter);
@@ -880,18 +977,24 @@ pub fn make_type(py: Python<'_>) {
             (*kind).tp_dealloc = Some(dealloc);
             (*kind).tp_finalize = Some(finalize);
         }
+        let methods = (*kind).tp_as_async;
+        if let Some(original) = (*methods).am_await {
+            let _first = AWAIT.set(original);
+            (*methods).am_await = Some(awaited);
+        }
     }
 }
 
 impl Task {
     fn make<'py>(
-        hub: Arc<Hub>,
+        hub: Py<Held>,
         run: u64,
+        id: u64,
         coro: Bound<'py, PyAny>,
         name: Option<&Bound<'py, PyString>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = coro.py();
-        if hub.is_forked() {
+        if hub.get().0.is_forked() {
             return Err(PyRuntimeError::new_err("this Poller belongs to the parent process: make a new one"));
         }
         // SAFETY: a new reference, or null with an exception set.
@@ -901,10 +1004,10 @@ impl Task {
             py,
             Task {
                 wait: Wait::new(),
-                hub,
-                id: IDS.fetch_add(1, Ordering::Relaxed),
+                hub: Attached::new(hub),
+                id,
                 run,
-                label,
+                label: Attached::new(label),
                 named: name.is_some(),
                 ended: AtomicU8::new(End::NotYet as u8),
                 unseen: AtomicBool::new(false),
@@ -936,15 +1039,15 @@ impl Task {
 
     /// It has ended. It stays on the roster while somebody has to hear of its failure.
     fn finish(&self, unseen: bool) {
-        if self.hub.is_forked() {
+        if self.hub().is_forked() {
             // Nobody counts it any more, and OS threads that are gone may hold the locks.
             return;
         }
-        drop(self.wait.finish(&self.hub.timers));
+        drop(self.wait.finish(&self.hub().timers));
         if self.place.load(Ordering::Relaxed) == UNLISTED {
             return;
         }
-        let mut roster = self.hub.roster.lock();
+        let mut roster = self.hub().roster.lock();
         if !unseen {
             self.leave(&mut roster);
         }
@@ -952,7 +1055,7 @@ impl Task {
         if roster.live == 0 {
             drop(roster);
             // Whoever polls for it in another OS thread has nothing left to wait for.
-            self.hub.interrupt();
+            self.hub().interrupt();
         }
     }
 }
@@ -1011,10 +1114,12 @@ impl Task {
         visit.call(&state.value)?;
         visit.call(&state.agens)?;
         if let Some(Ok(object) | Err(object)) = &state.outcome {
-            visit.call(object)?;
+            visit.call(&**object)?;
         }
-        state.joiners.iter().try_for_each(|(joiner, _)| visit.call(joiner))?;
-        state.onfinish.iter().try_for_each(|called| visit.call(called))
+        state.told.iter().try_for_each(|each| match each {
+            Told::Joiner(joiner, _) => visit.call(joiner),
+            Told::Callback(called) => visit.call(called),
+        })
     }
 
     fn __clear__(&self) {
@@ -1064,7 +1169,7 @@ impl Task {
         {
             let mut state = this.state.lock();
             if !this.is_done() {
-                state.onfinish.push(f);
+                state.told.push(Told::Callback(f));
                 return Ok(());
             }
         }
@@ -1097,7 +1202,7 @@ impl Task {
         }
         let found = look.call1((slf,));
         if this.wait.let_go() {
-            this.hub.push(slf.clone().unbind());
+            this.hub().push(slf.clone().unbind());
         }
         found.map(Some)
     }
@@ -1107,7 +1212,7 @@ impl Task {
         let this = slf.get();
         this.cancels.fetch_add(1, Ordering::Relaxed);
         if this.wait.cancel() {
-            this.hub.push(slf.clone().unbind());
+            this.hub().push(slf.clone().unbind());
         }
     }
 
@@ -1158,11 +1263,11 @@ impl Task {
         if !epoch.is_some_and(|epoch| this.wait.wake(epoch, Reason::Event)) {
             return Ok(());
         }
-        if HERE.with(|here| here.nested.get()) < NESTING && is_here(&this.hub) {
+        if HERE.with(|here| here.nested.get()) < NESTING && is_here(this.hub()) {
             this.wait.enter();
             return HERE.with(|here| here.turn(slf));
         }
-        this.hub.push(slf.clone().unbind());
+        this.hub().push(slf.clone().unbind());
         Ok(())
     }
 
@@ -1225,7 +1330,8 @@ pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
     roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
 }
 
-/// How many threads were ever made.
-pub fn made() -> u64 {
+/// The number of the next thread that starts here; those after it follow, while no other OS thread starts any.
+pub fn first_id() -> u64 {
+    HERE.with(|here| here.ids.set((0, 0)));
     IDS.load(Ordering::Relaxed)
 }

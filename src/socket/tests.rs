@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
@@ -318,6 +319,27 @@ fn socket_stays_in_the_hub_in_which_somebody_waits() {
     assert!(parks(&one, &source, Direction::Read, &coroutine(&one, 0), NEVER));
     assert!(!source.register(&other).unwrap());
     source.close(&mut Vec::new());
+}
+
+#[test]
+fn both_directions_come_to_a_hub_at_once_from_two_os_threads() {
+    let hub = hub();
+    for _ in 0..500 {
+        let (source, _peer) = connection();
+        let together = Barrier::new(2);
+        thread::scope(|scope| {
+            for direction in [Direction::Read, Direction::Write] {
+                let (hub, source, together) = (&hub, &source, &together);
+                scope.spawn(move || {
+                    let who = coroutine(hub, 0);
+                    source.direction(direction).would_block(source.direction(direction).snapshot());
+                    together.wait();
+                    parks(hub, source, direction, &who, NEVER);
+                });
+            }
+        });
+        source.close(&mut Vec::new());
+    }
 }
 
 #[test]

@@ -16,31 +16,10 @@ import traceback
 
 import pytest
 import sock
-from support import PROCESSORS, busy
+from support import PROCESSORS, busy, polling
 
 #: No wait may outlast its event by so many seconds, on whatever machine.
 LATE = 2
-
-
-@contextlib.contextmanager
-def polling(count, poll=lambda: sock.start(30)):
-    """So many OS threads more that poll this one's Poller until the block ends; gives what `poll` returned in each."""
-    poller = sock.poller()
-    results = []
-
-    def target():
-        sock.poller(poller)
-        results.append(poll())
-
-    os_threads = [threading.Thread(target=target) for _ in range(count)]
-    for os_thread in os_threads:
-        os_thread.start()
-    try:
-        yield results
-    finally:
-        for os_thread in os_threads:
-            os_thread.join(30)
-        assert not any(os_thread.is_alive() for os_thread in os_threads), 'an OS thread did not come back'
 
 
 async def pings(conn, rounds):
