@@ -26,14 +26,14 @@ demo: build ## drive the echo and chat servers of examples/ with 1,000 connectio
 
 test: test-freethreaded test-python test-rust ## run all tests
 
-test-python: build ## the Python tests
+test-python: build $(VENV)/.outside ## the Python tests
 	$(BIN)/python -m pytest
 
 test-freethreaded: ## the Python tests on a free-threaded interpreter, where there is one
 ifeq ($(PYTHON_FREETHREADED),)
 	@echo 'No free-threaded Python found: neither PYTHON_FREETHREADED= nor python3.14t on PATH. Its tests are NOT run.'
 else
-	@$(MAKE) --no-print-directory $(VENV_FT)/.built
+	@$(MAKE) --no-print-directory $(VENV_FT)/.built $(VENV_FT)/.outside
 	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest
 	$(VENV_FT)/bin/python -m pip install -q --group parallel
 	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest $(PARALLEL)
@@ -47,16 +47,37 @@ PARALLEL := --parallel-threads=4 -o thread_unsafe_fixtures="$$(printf '%s\n' pee
 test-rust: ## the Rust tests, which need no Python
 	cargo test --locked --no-default-features
 
+.PHONY: outside
+
+outside: build $(VENV)/.outside ## tests/outside: well-known programs and clients at the other end; installs them where that is Debian, as root
+	tools/outside.sh
+	$(BIN)/python -m pytest tests/outside
+ifneq ($(PYTHON_FREETHREADED),)
+	@$(MAKE) --no-print-directory $(VENV_FT)/.built $(VENV_FT)/.outside
+	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest tests/outside
+endif
+
+# Packages that tests/outside uses: without them those tests are skipped, no others.
+$(VENV)/.outside $(VENV_FT)/.outside: %/.outside: %/.tools
+	@if $*/$(SCRIPTS)/python -m pip install -q --only-binary :all: --group outside; then touch $@; \
+		else echo 'The packages that tests/outside uses could not be installed: their tests are NOT run.'; fi
+
 # --- Other systems: tools/portability.sh ---
 PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh
 
-.PHONY: test-windows test-windows-all test-windows-rust check-targets
+# What of the Python tests takes Wine a minute.
+WINDOWS_QUICK := $(patsubst %,tests/test_%.py,accept connect errors group operations sync tcp timers udp)
+
+.PHONY: test-windows test-windows-all test-windows-quick test-windows-rust check-targets
 
 test-windows: $(VENV)/.tools ## the Rust tests and the core of the Python tests on Windows, as Wine has it: Debian, as root; the parts come by themselves
-	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
 
-test-windows-all: $(VENV)/.tools ## the same with every Python test; Wine fails some of the scenarios
-	PYTEST=tests $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+test-windows-all: $(VENV)/.tools ## the same with every Python test, the scenarios too
+	PYTEST=tests $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
+
+test-windows-quick: $(VENV)/.tools ## the same with a part of the Python tests
+	PYTEST='$(WINDOWS_QUICK)' $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
 
 test-windows-rust: $(VENV)/.tools ## the Rust tests alone
 	$(PORTABILITY) rust-src mingw wine wincore

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import struct
@@ -11,14 +12,24 @@ import sys
 import textwrap
 import threading
 import time
+import types
+from pathlib import Path
 
 import pytest
 import sock
+
+EXAMPLES = Path(__file__).parent.parent / 'examples'
 
 LINUX = sys.platform == 'linux'
 
 #: Windows, and not the real one.
 WINE = sys.platform == 'win32' and hasattr(ctypes.WinDLL('ntdll'), 'wine_get_version')
+
+#: How many times as long as elsewhere something may take: most system calls of Wine go through a server.
+SLOWER = 4 if WINE else 1
+
+#: Wine does not say how many there are.
+PROCESSORS = os.cpu_count() or 1
 
 #: Who runs this may do everything.
 ROOT = bool(ctypes.WinDLL('shell32').IsUserAnAdmin()) if sys.platform == 'win32' else os.geteuid() == 0
@@ -27,20 +38,26 @@ ROOT = bool(ctypes.WinDLL('shell32').IsUserAnAdmin()) if sys.platform == 'win32'
 def run(func):
     """Runs a coroutine (function) of a test to its end, for 20 seconds at most."""
     thread = sock.newthread(func, name='test')
-    if not sock.start(20):
+    if not sock.start(20 * SLOWER):
         thread.cancel()
         sock.start(5)
-        pytest.fail('not done after 20 s')
+        pytest.fail(f'not done after {20 * SLOWER} s')
     return thread.result()
 
 
 def busy():
     """How many times as long as on a free machine something may take that waits for a processor."""
-    return max(1, os.getloadavg()[0] / os.cpu_count()) if hasattr(os, 'getloadavg') else 1
+    if hasattr(os, 'getloadavg'):
+        load = os.getloadavg()[0]
+    elif WINE:
+        load = float(Path('/proc/loadavg').read_text().split()[0])
+    else:
+        load = 0
+    return SLOWER * max(1, load / PROCESSORS)
 
 
 @contextlib.contextmanager
-def polling(count, poll=lambda: sock.start(30)):
+def polling(count, poll=lambda: sock.start(30 * SLOWER)):
     """So many OS threads more that poll this one's Poller until the block ends; gives what `poll` returned in each."""
     poller = sock.poller()
     results = []
@@ -56,16 +73,58 @@ def polling(count, poll=lambda: sock.start(30)):
         yield results
     finally:
         for os_thread in os_threads:
-            os_thread.join(30)
+            os_thread.join(30 * SLOWER)
         assert not any(os_thread.is_alive() for os_thread in os_threads), 'an OS thread did not come back'
 
 
 def python(code, *args, **options):
     """Runs a program that has to end quietly; what it printed."""
     command = [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50 * SLOWER, **options)
     assert (done.returncode, done.stderr) == (0, ''), f'{done.returncode}: {done.stderr}'
     return done.stdout
+
+
+@contextlib.contextmanager
+def serving(*command, interrupt=True):
+    """Runs a server of its own process on any free port; gives its `port`, and when it has ended what it `printed`.
+
+    It is ended as Ctrl-C does, or else by the end of its input, and must have nothing to complain of.
+    """
+    command = [sys.executable, *map(str, command), '--port', '0']
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        found = re.fullmatch(r'listening on 127\.0\.0\.1:(\d+)\n', line)
+        assert found, (line, process.stderr.read() if process.poll() is not None else '')
+        server = types.SimpleNamespace(port=int(found[1]))
+        yield server
+        if interrupt:
+            process.send_signal(signal.SIGINT if os.name != 'nt' else signal.SIGTERM)
+        server.printed, errors = process.communicate(timeout=10)
+        assert errors == ''
+        assert process.returncode == 0 or (interrupt and os.name == 'nt')
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def descriptors(count):
+    """At least so many descriptors for this process."""
+    if sys.platform == 'win32':
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f'needs {count} descriptors, and may have {hard}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def is_open(fd):
@@ -79,9 +138,10 @@ def is_open(fd):
 
 def interrupt(code, within):
     """Runs a program that prints 'ready', sends it Ctrl-C, and sees it print 'interrupted' within so many seconds."""
-    process = subprocess.Popen(
-        [sys.executable, '-c', textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # As from a terminal: where the tests run in the background, Ctrl-C may be ignored, and programs inherit that.
+    begin = 'import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n'
+    program = [sys.executable, '-c', begin + textwrap.dedent(code)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == 'ready\n'
         begin = time.monotonic()

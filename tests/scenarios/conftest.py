@@ -7,12 +7,12 @@ import zlib
 import pytest
 import sock
 import sock.testing
-from support import busy
+from support import SLOWER, busy
 
 pytest.register_assert_rewrite('scenarios.faults')
 
 #: Seconds that a scenario may take.
-LIMIT = 40
+LIMIT = 40 * SLOWER
 
 #: Seconds, of real time, that the other side may take on a free machine before a virtual clock jumps.
 GRACE = 0.05

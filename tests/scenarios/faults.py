@@ -52,18 +52,27 @@ def no_descriptors():
             os.close(fd)
 
 
-@contextlib.contextmanager
-def descriptors(count):
-    """At least so many descriptors for this process."""
-    if sys.platform == 'win32':
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < count:
-        pytest.skip(f'needs {count} descriptors, and may have {hard}')
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def pair_after(close, number):
+    """Closes a socket of that number, and makes a connection at once: two stdlib sockets, the first of which has taken
+    the number over if one has.
+
+    Not socketpair(), which on Windows makes a listener first, that takes the number and is gone at its end.
+    """
+    with contextlib.ExitStack() as others, socket.create_server(('127.0.0.1', 0)) as listener:
+
+        def pair():
+            return socket.create_connection(listener.getsockname(), 10), listener.accept()[0]
+
+        close()
+        ours, theirs = pair()
+        for _ in range(10):
+            if number in (ours.fileno(), theirs.fileno()):
+                break
+            # Lower ones were free.
+            others.push(ours)
+            others.push(theirs)
+            ours, theirs = pair()
+    return (theirs, ours) if theirs.fileno() == number else (ours, theirs)
 
 
 class Canaries:
@@ -79,9 +88,7 @@ class Canaries:
 
         def close():
             number = conn.fileno()
-            conn.close()
-            pair = socket.socketpair()
-            made.extend(pair if pair[1].fileno() != number else pair[::-1])
+            made.extend(pair_after(conn.close, number))
             made[1].sendall(b'canary')
             self.reused += made[0].fileno() == number
 

@@ -189,7 +189,7 @@ def test_s64_deadlines_under_steady_io(run):
             idle, other = socket.socketpair()
             with other:
                 late = []
-                while len(late) < 20 or not all(each.stats.recv_calls > 100 for each in ends):
+                while len(late) < 20 or min(each.stats.recv_calls for each in ends) <= 100:
                     taken = stack.enter_context(sock.fromsocket(idle.dup()))
                     until = soon(0.02)
                     with pytest.raises(sock.Timeout):
@@ -443,7 +443,8 @@ def test_s67_no_port_is_stolen_unasked(make, thief):
         assert owner.getopt('so_reuseaddr') is False
         if thief != 'plain':
             other.setopt(thief, True)
-        with pytest.raises(sock.AddressAlreadyInUse):
+        # To who asks to share it, Windows says that its owner does not allow that.
+        with pytest.raises(sock.AccessDenied if os.name == 'nt' and thief != 'plain' else sock.AddressAlreadyInUse):
             other.bind('127.0.0.1', owner.local_addr.port)
 
 
