@@ -47,6 +47,19 @@ def test_sleeps_take_no_real_time_and_exactly_as_long_as_they_should(virtual):
         sock.run(main)
 
 
+def test_nothing_is_early_not_even_by_the_last_digit(virtual):
+    async def main():
+        for far in (0, 1e5, 1e8):
+            virtual.advance(far)
+            for i in range(1000):
+                # A sum whose last digits are nobody's nanosecond.
+                until = sock.clock() + 0.001 + 0.00017 * (i % 7)
+                await sock.sleep_until(until)
+                assert until <= sock.clock() < until + 1e-6
+
+    sock.run(main)
+
+
 def test_the_clock_stands_still_while_anything_runs(virtual):
     async def main():
         begin = sock.clock()

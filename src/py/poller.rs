@@ -63,8 +63,13 @@ pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
         let message = format!("{what} a sock.clock() value, e.g. sock.clock() + 5, and this is not a number");
         return Err(PyValueError::new_err(message));
     }
+    let mut nanoseconds = (seconds * 1e9).ceil();
+    if nanoseconds / 1e9 < seconds {
+        // The product was rounded down, and by `clock()` that moment would be the last digit too early.
+        nanoseconds = (nanoseconds * (1.0 + f64::EPSILON)).ceil();
+    }
     // `as` saturates: the past becomes 0, whatever is too far away never.
-    Ok((seconds * 1e9).ceil() as u64)
+    Ok(nanoseconds as u64)
 }
 
 #[pyclass(frozen, subclass, weakref, module = "sock._sock")]

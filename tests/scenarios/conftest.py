@@ -15,7 +15,7 @@ pytest.register_assert_rewrite('scenarios.faults')
 LIMIT = 40 * SLOWER
 
 #: Seconds, of real time, that the other side may take on a free machine before a virtual clock jumps.
-GRACE = 0.05
+GRACE = 0.1
 
 #: How the fixture `run` runs a scenario: by so many OS threads, amid what, which a test's name gives.
 WAYS = {

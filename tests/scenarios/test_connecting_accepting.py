@@ -75,7 +75,7 @@ def test_s13_connect_unreachable(run, route, host, error, err):
             command('ip', 'addr', 'add', '10.98.0.1/24', 'dev', 'here')
             for name in ('here', 'nobody'):
                 command('ip', 'link', 'set', name, 'up')
-            sysctl('ipv4/neigh/here/retrans_time_ms', 20)
+            sysctl('ipv4/neigh/here/retrans_time_ms', 10)
         elif route is not None:
             command('ip', 'route', 'add', route, '192.0.2.0/24')
         run(main)
