@@ -187,9 +187,10 @@ _IFF_TUN, _IFF_NO_PI = 1, 0x1000
 
 
 def command(*words):
-    """A command that must succeed, in the network namespace of this OS thread."""
+    """A command that must succeed, in the network namespace of this OS thread; what it printed."""
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, f'{" ".join(words)}: {done.stderr}'
+    return done.stdout
 
 
 def sysctl(name, value):

@@ -569,6 +569,9 @@ def test_s20_link_local_needs_its_scope(run):
 
     with namespace():
         command('ip', 'addr', 'add', 'fe80::1/64', 'dev', 'lo', 'nodad')
+        # The system makes its route a moment later.
+        while 'fe80::1' not in command('ip', '-6', 'route', 'show', 'table', 'local'):
+            pass
         run(main)
 
 
