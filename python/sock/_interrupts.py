@@ -46,8 +46,8 @@ def signals(poller: _sock.Poller) -> Iterator[None]:
     ours = poller._signal_fd
     mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     before = -1
-    # A handler of the program's may raise at any call of ours. What it raises waits until all is as it was: a descriptor
-    # that is left behind would get a byte for each signal, also when its number is somebody else's.
+    # A handler of the program's may raise at any call of ours. What it raises waits until all is as it was: a wake-up
+    # descriptor that is left behind gets a byte for each signal, also when its number is somebody else's.
     raised = None
     try:
         before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
