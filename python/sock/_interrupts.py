@@ -46,8 +46,8 @@ def signals(poller: _sock.Poller) -> Iterator[None]:
     ours = poller._signal_fd
     mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     before = -1
-    # A handler of the program's may raise at any call of ours. What it raises waits until all is as it was: a wake-up
-    # descriptor that is left behind gets a byte for each signal, also when its number is somebody else's.
+    # A handler of the program's may raise at any call of ours. What it raises waits until all is as it was: once left
+    # behind, a descriptor would get a byte for each signal, also when its number is somebody else's.
     raised = None
     try:
         before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
@@ -55,8 +55,7 @@ def signals(poller: _sock.Poller) -> Iterator[None]:
             signal.signal(signal.SIGINT, _on_interrupt)
         yield
     finally:
-        left = True
-        while left:
+        for _ in range(10):  # not for ever: what was set before may be no descriptor any more
             try:
                 # What the program has set meanwhile stays.
                 if mine and signal.getsignal(signal.SIGINT) is _on_interrupt:
@@ -64,7 +63,7 @@ def signals(poller: _sock.Poller) -> Iterator[None]:
                 now = signal.set_wakeup_fd(before)
                 if now != ours:
                     signal.set_wakeup_fd(now)
-                left = False
+                break
             except BaseException as exc:
                 raised = exc
         if raised is not None:
