@@ -514,9 +514,8 @@ impl Op {
     ) -> Outcome<Step> {
         let source = self.source();
         let ready = source.direction(direction);
-        let unannounced = self.is_unannounced();
-        let mut must_try = expired || unannounced;
-        let expired = expired && (!unannounced || self.is_late(task.get()));
+        let mut must_try = expired;
+        let expired = expired && (!self.is_unannounced() || self.is_late(task.get()));
         loop {
             let seen = ready.snapshot();
             if seen.is_closed() {
@@ -525,13 +524,13 @@ impl Op {
             if self.want == 0 && matches!(self.what, What::Send | What::RecvExactly) {
                 return Ok(Step::Done(number(py, 0)));
             }
-            if seen.is_ready() || must_try {
+            if seen.is_ready() || must_try || self.is_unannounced() {
                 must_try = false;
                 let Some(lease) = source.lease() else {
                     continue;
                 };
                 let attempt = self.attempt(py, source, &lease, seen, direction)?;
-                if unannounced && !matches!(attempt, Attempt::WouldBlock) {
+                if !seen.is_ready() && self.is_unannounced() && !matches!(attempt, Attempt::WouldBlock) {
                     // Nor does an event tell whoever comes next.
                     drop(ready.event(false));
                 }
