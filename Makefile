@@ -26,14 +26,14 @@ demo: build ## drive the echo and chat servers of examples/ with 1,000 connectio
 
 test: test-freethreaded test-python test-rust ## run all tests
 
-test-python: build ## the Python tests
+test-python: build $(VENV)/.outside ## the Python tests
 	$(BIN)/python -m pytest
 
 test-freethreaded: ## the Python tests on a free-threaded interpreter, where there is one
 ifeq ($(PYTHON_FREETHREADED),)
 	@echo 'No free-threaded Python found: neither PYTHON_FREETHREADED= nor python3.14t on PATH. Its tests are NOT run.'
 else
-	@$(MAKE) --no-print-directory $(VENV_FT)/.built
+	@$(MAKE) --no-print-directory $(VENV_FT)/.built $(VENV_FT)/.outside
 	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest
 	$(VENV_FT)/bin/python -m pip install -q --group parallel
 	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest $(PARALLEL)
@@ -46,6 +46,21 @@ PARALLEL := --parallel-threads=4 -o thread_unsafe_fixtures="$$(printf '%s\n' pee
 
 test-rust: ## the Rust tests, which need no Python
 	cargo test --locked --no-default-features
+
+.PHONY: outside
+
+outside: build $(VENV)/.outside ## tests/outside: well-known programs and clients at the other end; installs them where that is Debian, as root
+	tools/outside.sh
+	$(BIN)/python -m pytest tests/outside
+ifneq ($(PYTHON_FREETHREADED),)
+	@$(MAKE) --no-print-directory $(VENV_FT)/.built $(VENV_FT)/.outside
+	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest tests/outside
+endif
+
+# Packages that tests/outside uses: without them those tests are skipped, no others.
+$(VENV)/.outside $(VENV_FT)/.outside: %/.outside: %/.tools
+	@if $*/$(SCRIPTS)/python -m pip install -q --only-binary :all: --group outside; then touch $@; \
+		else echo 'The packages that tests/outside uses could not be installed: their tests are NOT run.'; fi
 
 # --- Other systems: tools/portability.sh ---
 PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh

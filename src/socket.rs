@@ -280,7 +280,8 @@ impl<T: Thread> Source<T> {
             return Ok(());
         };
         self.deregister(&lease);
-        if !lease.give_up_connect()? {
+        // A unix socket connects at once or not at all: nothing is under way.
+        if self.family() != Family::Unix && !lease.give_up_connect()? {
             self.renew()?;
         }
         // The next one begins by trying: but for Linux', no OS's poll says anything of a socket that does not connect.

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import struct
@@ -11,10 +12,13 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 import sock
+
+EXAMPLES = Path(__file__).parent.parent / 'examples'
 
 LINUX = sys.platform == 'linux'
 
@@ -79,6 +83,48 @@ def python(code, *args, **options):
     done = subprocess.run(command, capture_output=True, text=True, timeout=50 * SLOWER, **options)
     assert (done.returncode, done.stderr) == (0, ''), f'{done.returncode}: {done.stderr}'
     return done.stdout
+
+
+@contextlib.contextmanager
+def serving(*command, interrupt=True):
+    """Runs a server of its own process on any free port; gives its `port`, and when it has ended what it `printed`.
+
+    It is ended as Ctrl-C does, or else by the end of its input, and must have nothing to complain of.
+    """
+    command = [sys.executable, *map(str, command), '--port', '0']
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        found = re.fullmatch(r'listening on 127\.0\.0\.1:(\d+)\n', line)
+        assert found, (line, process.stderr.read() if process.poll() is not None else '')
+        server = types.SimpleNamespace(port=int(found[1]))
+        yield server
+        if interrupt:
+            process.send_signal(signal.SIGINT if os.name != 'nt' else signal.SIGTERM)
+        server.printed, errors = process.communicate(timeout=10)
+        assert errors == ''
+        assert process.returncode == 0 or (interrupt and os.name == 'nt')
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def descriptors(count):
+    """At least so many descriptors for this process."""
+    if sys.platform == 'win32':
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f'needs {count} descriptors, and may have {hard}')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def is_open(fd):

@@ -153,6 +153,73 @@ def test_unix_streams_by_abstract_name():
     run(main)
 
 
+@pytest.fixture
+def full(tmp_path):
+    """A stdlib listener of unix streams whose backlog is full: nobody tells a client when it has room again."""
+    if not LINUX:
+        pytest.skip('elsewhere a full backlog refuses')
+    with contextlib.ExitStack() as stack:
+        s = stack.enter_context(socket.socket(socket.AF_UNIX))
+        s.settimeout(PATIENCE)
+        s.bind(str(tmp_path / 'socket'))
+        s.listen(0)
+        first = stack.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(s.getsockname())
+        yield s
+
+
+def test_unix_clients_wait_for_room_in_the_backlog(full):
+    async def ask():
+        with sock.tcp('unix') as s:
+            await s.connect(full.getsockname(), expires=sock.clock() + PATIENCE)
+            await s.send(b'hello', expires=sock.clock() + PATIENCE)
+            return await s.recv(10)
+
+    async def main():
+        clients = [sock.newthread(ask) for _ in range(5)]
+        # All of them have tried, and wait.
+        assert {thread.waiting for thread in clients} == {f'connect tcp {full.getsockname()}'}
+        full.accept()[0].close()
+        for _ in clients:
+            conn, _ = await sock.offload(full.accept)
+            with conn:
+                conn.settimeout(PATIENCE)
+                # Nothing but that they are connected tells them that they may send.
+                assert await sock.offload(conn.recv, 10) == b'hello'
+                conn.sendall(b'welcome')
+        assert [await thread for thread in clients] == [b'welcome'] * 5
+
+    run(main)
+
+
+def test_wait_for_room_in_the_backlog_expires(full):
+    async def main():
+        with sock.tcp('unix') as s:
+            begin = sock.clock()
+            with pytest.raises(sock.Timeout, match='connect tcp /'):
+                await s.connect(full.getsockname(), expires=begin + 0.1)
+            assert sock.clock() - begin >= 0.1
+            assert s.closed
+        with sock.tcp('unix') as s, pytest.raises(sock.Timeout):
+            await s.connect(full.getsockname(), expires=sock.clock())
+
+    run(main)
+
+
+def test_wait_for_room_in_the_backlog_can_be_cancelled_and_begun_again(full):
+    async def main():
+        with sock.tcp('unix') as s:
+            thread = sock.newthread(s.connect, full.getsockname())
+            thread.cancel()
+            with pytest.raises(sock.Cancelled):
+                await thread
+            full.accept()[0].close()
+            await s.connect(full.getsockname(), expires=sock.clock() + PATIENCE)
+            assert s.remote_addr.path == full.getsockname()
+
+    run(main)
+
+
 @pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='needs unix sockets')
 def test_unix_path_that_is_not_there_is_an_error_with_the_path(tmp_path):
     async def main():

@@ -1,6 +1,7 @@
 """Datagrams: UDP over IPv4 and IPv6, and unix; the stdlib's sockets are the other side."""
 
 import array
+import contextlib
 import os
 import socket
 import sys
@@ -582,6 +583,38 @@ def test_buffers_fill_and_nothing_is_lost_by_the_sender():
             for i in range(1000):
                 assert await reader.recv(1000, expires=soon()) == b'%d' % i
             assert await writer == 1000
+
+    run(main)
+
+
+@pytest.mark.parametrize('many', [False, True], ids=['send', 'sendmany'])
+def test_datagram_waits_for_room_that_those_of_others_take(tmp_path, many):
+    """Of which no event tells: the room for what we send is all there."""
+    if not LINUX:
+        pytest.skip('elsewhere there are no unix datagrams, or no buffer space for them is an error')
+
+    async def main():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader, sock.udp('unix') as s:
+            reader.bind(str(tmp_path / 'reader'))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+                filler.setblocking(False)
+                queued = 0
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        filler.sendto(b'x', reader.getsockname())
+                        queued += 1
+            to = sock.SockAddr('unix', reader.getsockname())
+            thread = sock.newthread(s.sendmany, [(b'ours', to)]) if many else sock.newthread(s.send, b'ours', 4, to)
+            assert thread.waiting
+            for _ in range(queued):
+                assert reader.recv(10) == b'x'
+            with sock.deadline(soon()):
+                assert await thread == (1 if many else 4)
+            assert reader.recv(10) == b'ours'
+            # There is room for the next ones at once.
+            assert await s.send(b'more', host=to, expires=sock.clock()) == 4
+            assert await s.sendmany([(b'yet more', to)], expires=sock.clock()) == 1
+            assert (reader.recv(10), reader.recv(10)) == (b'more', b'yet more')
 
     run(main)
 

@@ -57,6 +57,9 @@ thread_local! {
 
 type Lease<'a> = crate::socket::Lease<'a, Handle>;
 
+/// Nanoseconds until a call is tried again of which no event tells that it would not block.
+const TRY_AGAIN: u64 = 10_000_000;
+
 /// What is being done.
 enum What {
     /// Into the buffer, what there is.
@@ -494,6 +497,13 @@ impl Op {
         self.until(task) <= task.hub().now()
     }
 
+    /// Whether no event tells that the call would not block any more, so that only time ends the wait for it: room in
+    /// the backlog, or in the queue, of another unix socket is announced to nobody else.
+    fn is_unannounced(&self) -> bool {
+        matches!(self.what, What::Connect(_) | What::SendTo(Some(_)) | What::SendMany(_))
+            && self.source().family() == Family::Unix
+    }
+
     /// Tries the system call until it is done or would block, then parks.
     fn attempts(
         &mut self,
@@ -505,6 +515,7 @@ impl Op {
         let source = self.source();
         let ready = source.direction(direction);
         let mut must_try = expired;
+        let expired = expired && (!self.is_unannounced() || self.is_late(task.get()));
         loop {
             let seen = ready.snapshot();
             if seen.is_closed() {
@@ -513,12 +524,17 @@ impl Op {
             if self.want == 0 && matches!(self.what, What::Send | What::RecvExactly) {
                 return Ok(Step::Done(number(py, 0)));
             }
-            if seen.is_ready() || must_try {
+            if seen.is_ready() || must_try || self.is_unannounced() {
                 must_try = false;
                 let Some(lease) = source.lease() else {
                     continue;
                 };
-                match self.attempt(py, source, &lease, seen, direction)? {
+                let attempt = self.attempt(py, source, &lease, seen, direction)?;
+                if !seen.is_ready() && self.is_unannounced() && !matches!(attempt, Attempt::WouldBlock) {
+                    // Nor does an event tell whoever comes next.
+                    drop(ready.event(false));
+                }
+                match attempt {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
                     Attempt::Again => {
                         if !task.get().wait().spend() && self.lets_others_run(task.get()) {
@@ -562,7 +578,11 @@ impl Op {
     fn park(&mut self, task: &Bound<'_, Task>, source: Option<&Source>) -> bool {
         let this = task.get();
         self.begin_wait(this);
-        let (epoch, earliest) = this.wait().park(self.until(this), &this.hub().timers, || task.clone().unbind());
+        let mut until = self.until(this);
+        if self.is_unannounced() {
+            until = until.min(this.hub().now().saturating_add(TRY_AGAIN));
+        }
+        let (epoch, earliest) = this.wait().park(until, &this.hub().timers, || task.clone().unbind());
         if let (Some(source), Some(direction)) = (source, self.what.direction()) {
             let waiter = Waiter { thread: task.clone().unbind(), epoch, since: self.since };
             if source.direction(direction).park(waiter).is_err() {
@@ -1004,8 +1024,10 @@ fn connect_step(connect: &mut Connect, lease: &Lease<'_>, source: &Source) -> io
         if source.peer.get().is_some() {
             return Err(io::Error::from_raw_os_error(sys::ALREADY_CONNECTED));
         }
-        connect.begun = true;
-        let connected = lease.connect(&connect.address.to_os()?)?;
+        let connected = lease.connect(&connect.address.to_os()?);
+        // A unix socket begins anew: the backlog is full.
+        connect.begun = !matches!(&connected, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        let connected = connected?;
         if connected {
             source.set_peer(&connect.address);
         }

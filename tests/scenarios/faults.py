@@ -52,20 +52,6 @@ def no_descriptors():
             os.close(fd)
 
 
-@contextlib.contextmanager
-def descriptors(count):
-    """At least so many descriptors for this process."""
-    if sys.platform == 'win32':
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < count:
-        pytest.skip(f'needs {count} descriptors, and may have {hard}')
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def pair_after(close, number):
     """Closes a socket of that number, and makes a connection at once: two stdlib sockets, the first of which has taken
     the number over if one has.

@@ -11,9 +11,9 @@ import time
 import pytest
 import sock
 from conftest import PATIENCE
-from support import LINUX, SLOWER, python, reset_on_close
+from support import LINUX, SLOWER, descriptors, python, reset_on_close
 
-from .faults import accept_suffers, command, descriptors, namespace, no_descriptors, sysctl, wire
+from .faults import accept_suffers, command, namespace, no_descriptors, sysctl, wire
 
 
 def soon(seconds=PATIENCE):
