@@ -65,13 +65,19 @@ $(VENV)/.outside $(VENV_FT)/.outside: %/.outside: %/.tools
 # --- Other systems: tools/portability.sh ---
 PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh
 
-.PHONY: test-windows test-windows-all test-windows-rust check-targets
+# What of the Python tests takes Wine a minute.
+WINDOWS_QUICK := $(patsubst %,tests/test_%.py,accept connect errors group operations sync tcp timers udp)
+
+.PHONY: test-windows test-windows-all test-windows-quick test-windows-rust check-targets
 
 test-windows: $(VENV)/.tools ## the Rust tests and the core of the Python tests on Windows, as Wine has it: Debian, as root; the parts come by themselves
-	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+	$(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
 
-test-windows-all: $(VENV)/.tools ## the same with every Python test; Wine fails some of the scenarios
-	PYTEST=tests $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winpytest
+test-windows-all: $(VENV)/.tools ## the same with every Python test, the scenarios too
+	PYTEST=tests $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
+
+test-windows-quick: $(VENV)/.tools ## the same with a part of the Python tests
+	PYTEST='$(WINDOWS_QUICK)' $(PORTABILITY) rust-src mingw wine winpy wincore winwheel winfaults winpytest
 
 test-windows-rust: $(VENV)/.tools ## the Rust tests alone
 	$(PORTABILITY) rust-src mingw wine wincore

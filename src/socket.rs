@@ -281,7 +281,12 @@ impl<T: Thread> Source<T> {
         };
         self.deregister(&lease);
         // A unix socket connects at once or not at all: nothing is under way.
-        if self.family() == Family::Unix || lease.give_up_connect()? { Ok(()) } else { self.renew() }
+        if self.family() != Family::Unix && !lease.give_up_connect()? {
+            self.renew()?;
+        }
+        // The next one begins by trying: but for Linux', no OS's poll says anything of a socket that does not connect.
+        drop(self.write.event(false));
+        Ok(())
     }
 
     /// A fresh socket of the same kind behind this one, for an OS whose sockets do not survive a failed connect.

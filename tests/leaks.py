@@ -73,8 +73,8 @@ class Day:
             self.left -= 1
             await self.connect(port, self.left)
             if self.left % 1000 == 0:
-                # Free-threaded Python lets garbage in circles, such as a thread in the traceback of its own exception, grow
-                # with the process before it looks for it.
+                # Free-threaded Python lets garbage in circles, such as a thread in the traceback of its own exception,
+                # grow with the process before it looks for it.
                 gc.collect()
             if time.monotonic() - self.told > 10:
                 self.told = time.monotonic()

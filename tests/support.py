@@ -25,6 +25,12 @@ LINUX = sys.platform == 'linux'
 #: Windows, and not the real one.
 WINE = sys.platform == 'win32' and hasattr(ctypes.WinDLL('ntdll'), 'wine_get_version')
 
+#: How many times as long as elsewhere something may take: most system calls of Wine go through a server.
+SLOWER = 4 if WINE else 1
+
+#: Wine does not say how many there are.
+PROCESSORS = os.cpu_count() or 1
+
 #: Who runs this may do everything.
 ROOT = bool(ctypes.WinDLL('shell32').IsUserAnAdmin()) if sys.platform == 'win32' else os.geteuid() == 0
 
@@ -32,20 +38,26 @@ ROOT = bool(ctypes.WinDLL('shell32').IsUserAnAdmin()) if sys.platform == 'win32'
 def run(func):
     """Runs a coroutine (function) of a test to its end, for 20 seconds at most."""
     thread = sock.newthread(func, name='test')
-    if not sock.start(20):
+    if not sock.start(20 * SLOWER):
         thread.cancel()
         sock.start(5)
-        pytest.fail('not done after 20 s')
+        pytest.fail(f'not done after {20 * SLOWER} s')
     return thread.result()
 
 
 def busy():
     """How many times as long as on a free machine something may take that waits for a processor."""
-    return max(1, os.getloadavg()[0] / os.cpu_count()) if hasattr(os, 'getloadavg') else 1
+    if hasattr(os, 'getloadavg'):
+        load = os.getloadavg()[0]
+    elif WINE:
+        load = float(Path('/proc/loadavg').read_text().split()[0])
+    else:
+        load = 0
+    return SLOWER * max(1, load / PROCESSORS)
 
 
 @contextlib.contextmanager
-def polling(count, poll=lambda: sock.start(30)):
+def polling(count, poll=lambda: sock.start(30 * SLOWER)):
     """So many OS threads more that poll this one's Poller until the block ends; gives what `poll` returned in each."""
     poller = sock.poller()
     results = []
@@ -61,14 +73,14 @@ def polling(count, poll=lambda: sock.start(30)):
         yield results
     finally:
         for os_thread in os_threads:
-            os_thread.join(30)
+            os_thread.join(30 * SLOWER)
         assert not any(os_thread.is_alive() for os_thread in os_threads), 'an OS thread did not come back'
 
 
 def python(code, *args, **options):
     """Runs a program that has to end quietly; what it printed."""
     command = [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50 * SLOWER, **options)
     assert (done.returncode, done.stderr) == (0, ''), f'{done.returncode}: {done.stderr}'
     return done.stdout
 
@@ -126,9 +138,10 @@ def is_open(fd):
 
 def interrupt(code, within):
     """Runs a program that prints 'ready', sends it Ctrl-C, and sees it print 'interrupted' within so many seconds."""
-    process = subprocess.Popen(
-        [sys.executable, '-c', textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # As from a terminal: where the tests run in the background, Ctrl-C may be ignored, and programs inherit that.
+    begin = 'import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n'
+    program = [sys.executable, '-c', begin + textwrap.dedent(code)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == 'ready\n'
         begin = time.monotonic()

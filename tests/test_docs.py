@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import itertools
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import sock
 import sock.testing
+import wine
 from sock import _addrinfo, _errors, _scheduler, _sockets, _sync, _timers, _workers
 
 ROOT = Path(__file__).parent.parent
@@ -201,6 +203,12 @@ def test_reliability_names_the_tests_of_all_80_scenarios():
     }
     assert named == there
     assert {number for number, _ in named} == set(range(1, 81)), 'a scenario without a test'
+
+
+def test_tests_that_fail_for_wine_are_there():
+    for name in itertools.chain.from_iterable(wine.TESTS.values()):
+        module, _, test = name.partition('::')
+        assert f'def {test.partition("[")[0]}(' in (ROOT / 'tests' / module).read_text(encoding='utf-8')
 
 
 def test_docs_name_what_there_is():

@@ -1,16 +1,20 @@
-"""Each example as a process of its own, with clients that know nothing of sock: stdlib sockets, http.client."""
+"""Each example as a process of its own, with others at the far end: stdlib sockets, http.client. And the class of
+``tls_client.py``, which is there to be taken along."""
 
 import contextlib
 import http.client
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 
 import pytest
-from support import EXAMPLES, serving
+import sock
+from support import EXAMPLES, run, serving
+from tls_client import TLS
 
 SERVERS = ['chat_server.py', 'echo_server.py', 'http_server.py', 'tcp_proxy.py']
 PATIENCE = 10
@@ -226,6 +230,187 @@ def test_http_1_0_ends_after_the_answer(web):
     with connect(web) as s:
         s.sendall(b'GET / HTTP/1.0\r\n\r\n')
         assert receive(s).endswith(b'<p>hello')
+
+
+@contextlib.contextmanager
+def secure_page(context, page):
+    """A stdlib server that answers one request: its port, and a list that will have the request."""
+    requests = []
+
+    def serve():
+        with contextlib.suppress(ssl.SSLError), listener.accept()[0] as s:
+            s.settimeout(PATIENCE)
+            with context.wrap_socket(s, server_side=True) as secure:
+                requests.append(secure.recv(65536))
+                secure.sendall(page)
+                secure.unwrap()
+
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        listener.settimeout(PATIENCE)
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            yield listener.getsockname()[1], requests
+        finally:
+            server.join(PATIENCE)
+
+
+def get(port, *args):
+    command = [sys.executable, str(EXAMPLES / 'tls_client.py'), 'localhost', '/page', '--port', str(port), *args]
+    return subprocess.run(command, capture_output=True, timeout=2 * PATIENCE, check=False)
+
+
+def test_tls_client_gets_a_page(certificate, certified):
+    page = b'HTTP/1.0 200 OK\r\n\r\n' + os.urandom(1_000_000)
+    with secure_page(certified, page) as (port, requests):
+        done = get(port, '--authorities', certificate[0])
+    assert (done.returncode, done.stderr) == (0, b'')
+    assert done.stdout == page
+    assert requests == [b'GET /page HTTP/1.0\r\nHost: localhost\r\n\r\n']
+
+
+def test_tls_client_refuses_a_certificate_that_nobody_vouches_for(certified):
+    with secure_page(certified, b'') as (port, requests):
+        done = get(port)
+    assert done.returncode == 1
+    assert b'certificate verify failed' in done.stderr
+    assert b'Traceback' not in done.stderr
+    assert requests == []
+
+
+@pytest.fixture(params=['client', 'server'])
+def secure(request, peer, trusting, certified):
+    """TLS over a connection, as either side: ours, before its handshake, and what makes it of the stdlib's."""
+    conn, other = peer
+    if request.param == 'client':
+        ours, context, role = TLS(conn, trusting, 'localhost'), certified, {'server_side': True}
+    else:
+        ours, context, role = TLS(conn, certified, server_side=True), trusting, {'server_hostname': 'localhost'}
+    return ours, lambda: context.wrap_socket(other, suppress_ragged_eofs=False, **role)
+
+
+async def received(tls, n):
+    got = bytearray()
+    while len(got) < n and (data := await tls.recv(n - len(got))):
+        got += data
+    return got
+
+
+@pytest.mark.parametrize('threads', [1, 3])
+@pytest.mark.parametrize('version', ['TLSv1.2', 'TLSv1.3'])
+def test_tls_receives_while_a_send_waits_for_the_peer_to_read(secure, trusting, certified, version, threads):
+    tls, other_side = secure
+    for context in (trusting, certified):
+        context.maximum_version = {'TLSv1.2': ssl.TLSVersion.TLSv1_2, 'TLSv1.3': ssl.TLSVersion.TLSv1_3}[version]
+    ours, theirs = os.urandom(8_000_000), os.urandom(8_000_000)
+
+    def serve():
+        with other_side() as s:
+            # Reads nothing before the whole of it has gone.
+            s.sendall(theirs)
+            got = bytearray()
+            while len(got) < len(ours):
+                got += s.recv(65536)
+            with contextlib.suppress(ssl.SSLError):
+                s.unwrap()
+            return got
+
+    async def main():
+        async with sock.group() as g:
+            served = g.newthread(sock.offload, serve)
+            await tls.handshake()
+            assert tls.ssl.version() == version
+            sending = g.newthread(tls.send, ours)
+            assert await received(tls, len(theirs)) == theirs
+            await sending
+            assert await tls.recv(1) == b''
+            await tls.close()
+        assert served.result() == ours
+        assert tls.conn.closed
+
+    sock.run(main, threads=threads)
+
+
+def test_tls_messages_of_several_senders_stay_whole(secure):
+    tls, other_side = secure
+    messages = [bytes([i]) * 300_000 for i in range(10)]
+
+    def serve():
+        with other_side() as s:
+            return receive(s)
+
+    async def main():
+        served = sock.newthread(sock.offload, serve)
+        await tls.handshake()
+        async with sock.group() as g:
+            for message in messages:
+                g.newthread(tls.send, message)
+        await tls.close()
+        return await served
+
+    assert run(main) == b''.join(messages)
+
+
+def test_tls_connection_that_is_cut_off_is_not_taken_for_its_end(secure):
+    tls, other_side = secure
+
+    def serve():
+        with other_side() as s:
+            assert s.recv(1) == b'?'
+            s.sendall(b'the first half')
+
+    async def main():
+        served = sock.newthread(sock.offload, serve)
+        await tls.handshake()
+        await tls.send(b'?')
+        assert await received(tls, 14) == b'the first half'
+        await served
+        with pytest.raises(ssl.SSLEOFError):
+            await tls.recv(100)
+
+    run(main)
+
+
+def test_tls_cancelled_recv_loses_nothing_and_a_deadline_ends_it(secure):
+    tls, other_side = secure
+
+    async def main():
+        shaking = sock.newthread(tls.handshake)
+        s = await sock.offload(other_side)
+        with s:
+            await shaking
+            reading = sock.newthread(tls.recv, 100)
+            while reading.waiting is None:
+                await sock.sleep(0)
+            reading.cancel()
+            with pytest.raises(sock.Cancelled):
+                await reading
+            await sock.offload(s.sendall, b'all of it')
+            assert await received(tls, 9) == b'all of it'
+            with pytest.raises(sock.Timeout), sock.deadline(sock.clock() + 0.02):
+                await tls.recv(100)
+            assert tls.conn.closed
+
+    run(main)
+
+
+def test_tls_send_that_is_cut_short_ends_the_connection(secure):
+    tls, other_side = secure
+
+    async def main():
+        shaking = sock.newthread(tls.handshake)
+        with await sock.offload(other_side) as s:
+            await shaking
+            sending = sock.newthread(tls.send, bytes(20_000_000))
+            assert not sending.done
+            sending.cancel()
+            with pytest.raises(sock.Cancelled):
+                await sending
+            assert tls.conn.closed
+            with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
+                await sock.offload(receive, s)
+
+    run(main)
 
 
 class Chatter:

@@ -406,6 +406,18 @@ def test_deadline_around_a_group():
     run(main)
 
 
+def test_deadline_of_none_is_none():
+    async def main():
+        begin = sock.clock()
+        with pytest.raises(sock.Timeout), sock.deadline(None):
+            await sock.Event().wait(begin + 0.01)
+        with pytest.raises(sock.Timeout), sock.deadline(begin + 0.02), sock.deadline(None):
+            await sock.sleep_until(None)
+        assert 0.02 <= sock.clock() - begin < 5
+
+    run(main)
+
+
 def test_deadline_misuse_is_told():
     with pytest.raises(RuntimeError, match='none runs here'), sock.deadline(5):
         pass

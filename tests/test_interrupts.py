@@ -266,3 +266,53 @@ def test_handler_and_wakeup_fd_are_put_back():
     assert seen != [before]
     assert signal.getsignal(signal.SIGINT) is before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+#: Where the interpreter may be on the way into a loop and out of it.
+AROUND_THE_LOOP = {'sock._interrupts', 'sock._scheduler', 'contextlib', 'signal'}
+
+
+def test_handler_that_raises_anywhere_in_the_loops_own_code_leaves_the_signals_as_they_were(whole_process, reported):
+    """The handler is the program's, of any signal but Ctrl-C's."""
+
+    class Alarm(Exception):
+        pass
+
+    def handler(*_args):
+        raise Alarm
+
+    async def main():
+        await sock.sleep(0)
+
+    def raises_at(number):
+        """Has the signal come at the so manieth place where the interpreter looks for signals. False: it has fewer."""
+        seen = 0
+
+        def profile(frame, event, arg):
+            nonlocal seen
+            if event in ('call', 'c_return') and frame.f_globals.get('__name__') in AROUND_THE_LOOP:
+                seen += 1
+                if seen == number:
+                    sys.setprofile(None)
+                    signal.raise_signal(signal.SIGTERM)
+
+        try:
+            sys.setprofile(profile)
+            sock.run(main)
+        except Alarm:
+            pass
+        finally:
+            sys.setprofile(None)
+        descriptor = signal.set_wakeup_fd(-1)
+        assert descriptor == -1
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        return seen >= number
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        number = 1
+        while raises_at(number):
+            number += 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert number > 50

@@ -13,21 +13,26 @@ import os
 import pickle
 import socket
 
-import fuzz
 import pytest
 import sock
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.stateful import run_state_machine_as_test
 from support import LINUX, run
+
+try:
+    import fuzz
+    from hypothesis import given
+    from hypothesis import strategies as st
+    from hypothesis.stateful import run_state_machine_as_test
+except ImportError:
+    pytest.skip('hypothesis is not there', allow_module_level=True)
 
 few, some = fuzz.settings(25), fuzz.settings(100)
 PORTS = st.integers(0, 65535)
 #: What addresses are made of, and what only looks so: other digits, a letter in full width.
 TEXT = st.text('0123456789abcdefx:./[]%_ \0\u0663\uff11\uff41', max_size=24)
-pytestmark = pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='the machine wants pairs of unix sockets')
+unix = pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='wants pairs of unix sockets')
 
 
+@unix
 def test_any_order_of_operations_moves_each_byte_once_and_leaves_nobody_waiting():
     before = fuzz.Pair.steps
     run_state_machine_as_test(fuzz.Pair, settings=fuzz.settings(40))
@@ -85,6 +90,7 @@ def test_scope_and_flow_of_an_address_come_back(flow, scope, port):
     assert pickle.loads(pickle.dumps(address)) == address
 
 
+@unix
 @few
 @given(st.binary(min_size=1, max_size=130))
 def test_name_of_a_unix_socket_comes_back_or_is_refused(name):
@@ -273,6 +279,7 @@ def test_buffers_of_many_gigabytes_are_taken():
 # Datagrams
 
 
+@unix
 @some
 @given(
     st.lists(st.binary(max_size=300), min_size=1, max_size=20),

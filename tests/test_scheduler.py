@@ -1,8 +1,10 @@
 """Threads: starting, ending, awaiting, cancelling, suspending, and the loops that run them."""
 
+import _thread
 import contextvars
 import gc
 import os
+import queue
 import signal
 import socket
 import threading
@@ -673,6 +675,22 @@ def test_poll_times_out():
     sock.start(10)
 
 
+@pytest.mark.parametrize('polls', [sock.poll, sock.start])
+def test_no_time_at_all_is_enough_for_what_is_there(polls, peer):
+    conn, other = peer
+    thread = sock.newthread(conn.recv(10))
+    assert polls(0) is False
+    assert not thread.done
+    other.sendall(b'x')
+    # Loopback: it is there.
+    assert polls(0) is True
+    assert thread.result() == b'x'
+
+    due = sock.newthread(sock.sleep_until, sock.clock())
+    assert due.done or polls(0) is True
+    assert due.done
+
+
 def test_start_without_threads_returns_true():
     assert sock.start() is True
 
@@ -856,6 +874,20 @@ def test_each_os_thread_has_its_own_poller():
     os_thread.join(10)
     assert pollers[0] is sock.poller()
     assert pollers[1] is not pollers[0]
+
+
+def test_run_in_an_os_thread_that_threading_did_not_start_leaves_no_trace_in_it():
+    names = queue.Queue()
+
+    def other():
+        result = sock.run(value, 5)
+        names.put((result, {thread.name for thread in threading.enumerate()}))
+
+    before = {thread.name for thread in threading.enumerate()}
+    _thread.start_new_thread(other, ())
+    result, after = names.get(timeout=PATIENCE)
+    assert result == 5
+    assert after <= before
 
 
 def test_poller_of_a_wrong_type_is_a_type_error():

@@ -10,7 +10,7 @@ import threading
 import pytest
 import sock
 from sock import _sock
-from support import polling, run
+from support import SLOWER, polling, run
 
 HANDLES = {'epoll': sock.epoll_fd, 'kqueue': sock.kqueue_fd, 'iocp': sock.iocp}
 handle = HANDLES[_sock.POLL]
@@ -158,7 +158,7 @@ def test_every_thread_gets_its_turn_with_more_threads_than_os_threads():
             await sock.sleep(0)
 
     async def main():
-        until = sock.clock() + 0.5
+        until = sock.clock() + 0.5 * SLOWER
         for thread in [sock.newthread(func, i, until) for i in range(len(turns))]:
             await thread
 

@@ -10,6 +10,7 @@
 #   check      type-check and lint for each system in $TARGETS; no linker, nothing runs
 #   wincore    the Rust tests under Wine: the same as here but for those of unix sockets, and all of them pass
 #   winwheel   the win_amd64 wheel, into target/portability/dist
+#   winfaults  what Wine does otherwise than Windows, by which some Python tests fail: shown without the library
 #   winpytest  the wheel installed into that CPython, and the Python tests there: the modules of $PYTEST, else $CORE
 #
 # Ends with 0; with 1 if a check failed; with 75 if a part could not be installed, after a message that says why.
@@ -21,7 +22,7 @@ PYTHON=${PYTHON:-$HERE/.venv/bin/python}
 TARGETS=${TARGETS:-x86_64-apple-darwin aarch64-apple-darwin x86_64-unknown-freebsd x86_64-pc-windows-gnu x86_64-pc-windows-msvc}
 WINDOWS=x86_64-pc-windows-gnu
 PYTHON_VERSION=3.11
-# Without the scenarios, of which Wine fails some at times, and without what is Linux's: strace, benchmarks.
+# Without the scenarios, for the time they take, and without what is Linux's: strace, benchmarks.
 CORE=$(printf '%s\n' tests/test_*.py | grep -v test_benches)
 export RUSTC_BOOTSTRAP=1 # -Zbuild-std on a stable compiler
 export CARGO_TARGET_DIR=$MADE/cargo CARGO_PROFILE_DEV_DEBUG=0
@@ -200,7 +201,11 @@ step_winwheel() {
     ls "$MADE"/dist/*.whl
 }
 
-# Of what Windows can do, Wine's share must stay what it is: see WINE_CANNOT in tests/conftest.py.
+step_winfaults() {
+    wine "$MADE/python/python.exe" tests/wine.py
+}
+
+# Of what Windows can do, Wine's share must stay what it is: see TESTS in tests/wine.py.
 step_winpytest() {
     "$PYTHON" -m pip install -q --no-deps --upgrade --platform win_amd64 --python-version "$PYTHON_VERSION" \
         --only-binary=:all: --target "$MADE/python/Lib/site-packages" "$MADE"/dist/*.whl

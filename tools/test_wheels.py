@@ -34,6 +34,9 @@ WORK = ROOT / 'target' / 'test-wheels'
 #: What the tests need besides the library.
 SOURCES = ('tests', 'examples', 'docs', 'README.md', 'Makefile', 'pyproject.toml')
 
+#: Of the benchmarks, which no distribution holds.
+ELSEWHERE = ('test_benches.py',)
+
 #: The releases of Debian that have a version of Python, the steadiest first.
 RELEASES = {'3.11': ('bookworm',), '3.13': ('trixie', 'forky'), '3.14': ('forky', 'sid'), '3.15': ('forky', 'sid')}
 
@@ -196,9 +199,10 @@ def musl() -> Environment:
     tree, made = kept('musl')
     if not made:
         apt, libraries = Apt(release), tree / 'libraries'
-        if shutil.which('musl-gcc') is None or shutil.which('autoreconf') is None:
+        macros = Path('/usr/share/aclocal/ltdl.m4')
+        if shutil.which('musl-gcc') is None or shutil.which('autoreconf') is None or not macros.exists():
             call('apt-get', 'update', '-qq')
-            tools = ('musl-tools', 'autoconf', 'autoconf-archive', 'automake', 'libtool')
+            tools = ('musl-tools', 'autoconf', 'autoconf-archive', 'automake', 'libtool', 'libltdl-dev')
             call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', *tools)
         # As gcc itself, it says that it is for glibc, which CPython's configure takes for a contradiction.
         compiler = tree / 'cc'
@@ -272,12 +276,29 @@ def place(wheel: Path, more: Iterable[str]) -> Environment:
     return found
 
 
-def downloaded(package: str) -> Path:
-    """A pure Python package, unpacked: it runs on each of the interpreters."""
-    folder = WORK / package
-    if not folder.exists():
-        call(sys.executable, '-m', 'pip', 'install', '-q', '--target', folder, package)
+def downloaded(name: str, *arguments: str) -> Path:
+    """The folder of that name, with what pip installs."""
+    folder = WORK / name
+    if not (folder / '.made').exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        call(sys.executable, '-m', 'pip', 'install', '-q', '--target', folder, *arguments)
+        (folder / '.made').touch()
     return folder
+
+
+def what_tests_import(artifact: Path) -> Path:
+    """pytest and, where it is built for that interpreter, hypothesis, without which its tests are skipped."""
+    if not artifact.name.endswith('.whl'):
+        return downloaded('packages/sdist', 'pytest', 'hypothesis')
+    tag = min(parse_wheel_filename(artifact.name)[3], key=str)
+    there = ['--only-binary=:all:', f'--python-version={tag.interpreter[2]}.{tag.interpreter[3:]}']
+    there += ['--implementation=cp', f'--abi={tag.abi}', '--abi=none', f'--platform={tag.platform}']
+    if not tag.abi.endswith('t'):
+        there.append('--abi=abi3')
+    try:
+        return downloaded(f'packages/{tag}', *there, 'pytest', 'hypothesis')
+    except Unavailable:
+        return downloaded(f'packages/{tag}', *there, 'pytest')
 
 
 def failed(done: subprocess.CompletedProcess[str]) -> bool:
@@ -324,10 +345,12 @@ def try_out(artifact: Path, environment: Environment, tests: Sequence[str] | Non
             yield f'FAILED: lacks {", ".join(missing)}'
     else:
         for name in SOURCES:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, sources / name)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns(*ELSEWHERE))
+            else:
+                shutil.copy(ROOT / name, sources / name)
     shutil.copy(ROOT / 'tools' / 'smoke.py', folder)
-    pip, pytest = downloaded('pip'), downloaded('pytest')
+    pip = downloaded('pip', 'pip')
     venv = folder / 'venv'
     if failed(environment.run('-m', 'venv', '--without-pip', venv)):
         yield 'FAILED: no virtual environment'
@@ -341,7 +364,8 @@ def try_out(artifact: Path, environment: Environment, tests: Sequence[str] | Non
     yield 'FAILED: no echo' if failed(done) else f'echo in {done.stdout.strip()}'
     if tests is None:
         return
-    done = inside.run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests, cwd=sources, PYTHONPATH=str(pytest))
+    packages = what_tests_import(artifact)
+    done = inside.run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests, cwd=sources, PYTHONPATH=str(packages))
     verdict = done.stdout.strip().rpartition('\n')[2].strip('= ')
     yield f'FAILED: {verdict}' if failed(done) else verdict
 

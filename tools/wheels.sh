@@ -11,8 +11,31 @@ options=(--release --locked --target "$target" --out dist)
 for version; do
     options+=(--interpreter "python$version")
 done
+# Before Python 3.14, at the interpreter's end, an OS thread that comes back to it is unwound by libgcc_s. The frames here
+# must belong to that same unwinder, else that crashes; left to itself, zig links its own into the extension. All that is
+# asked of libgcc_s is in every version of it: for linking, its names do.
+libgcc_s() {
+    local made=target/wheels/$target
+    mkdir -p "$made"
+    cat >"$made/versions" <<'VERSIONS'
+GCC_3.0 {
+    _Unwind_DeleteException; _Unwind_GetDataRelBase; _Unwind_GetGR; _Unwind_GetIP; _Unwind_GetLanguageSpecificData;
+    _Unwind_GetRegionStart; _Unwind_GetTextRelBase; _Unwind_RaiseException; _Unwind_Resume; _Unwind_SetGR; _Unwind_SetIP;
+};
+GCC_3.3 { _Unwind_Backtrace; _Unwind_FindEnclosingFunction; _Unwind_GetCFA; };
+GCC_4.2.0 { _Unwind_GetIPInfo; };
+VERSIONS
+    grep -o '_Unwind_[A-Za-z]*' "$made/versions" | sed 's/.*/void &(void) {}/' >"$made/names.c"
+    python -m ziglang cc -target "${target%%-*}-linux-gnu" -shared -nostdlib -Wl,-soname,libgcc_s.so.1 \
+        -Wl,--version-script="$made/versions" -o "$made/libgcc_s.so.1" "$made/names.c"
+    export RUSTFLAGS="${RUSTFLAGS:-} -Clink-arg=$PWD/$made/libgcc_s.so.1"
+}
+
 case $target in
-*-linux-gnu) options+=(--zig --compatibility manylinux2014) ;;
+*-linux-gnu)
+    options+=(--zig --compatibility manylinux2014)
+    libgcc_s
+    ;;
 *-linux-musl) options+=(--zig --compatibility musllinux_1_2) ;;
 *-apple-darwin) [ "$(uname)" = Darwin ] || options+=(--zig) ;;
 esac

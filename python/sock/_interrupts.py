@@ -39,25 +39,35 @@ _local = _Local()
 @contextlib.contextmanager
 def signals(poller: _sock.Poller) -> Iterator[None]:
     """A signal that comes while the main thread waits must bring it back to Python, which runs the handler."""
-    if threading.current_thread() is not threading.main_thread():
+    # By number: `current_thread()` would make a dummy for an OS thread that is not `threading`'s, and keep it.
+    if threading.get_ident() != threading.main_thread().ident:
         yield
         return
     ours = poller._signal_fd
-    before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _on_interrupt)
-        mine = True
-    else:
-        mine = False
+    mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = -1
+    # A handler of the program's may raise at any call of ours. What it raises waits until all is as it was: once left
+    # behind, a descriptor would get a byte for each signal, also when its number is somebody else's.
+    raised = None
     try:
+        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        if mine:
+            signal.signal(signal.SIGINT, _on_interrupt)
         yield
     finally:
-        # What the program has set meanwhile stays.
-        if mine and signal.getsignal(signal.SIGINT) is _on_interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        now = signal.set_wakeup_fd(before)
-        if now != ours:
-            signal.set_wakeup_fd(now)
+        for _ in range(10):  # not for ever: what was set before may be no descriptor any more
+            try:
+                # What the program has set meanwhile stays.
+                if mine and signal.getsignal(signal.SIGINT) is _on_interrupt:
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
+                now = signal.set_wakeup_fd(before)
+                if now != ours:
+                    signal.set_wakeup_fd(now)
+                break
+            except BaseException as exc:
+                raised = exc
+        if raised is not None:
+            raise raised
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:

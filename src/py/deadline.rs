@@ -13,7 +13,7 @@ use super::thread::running;
 
 /// ``with sock.deadline(t):`` gives every wait of this thread inside that ``expires``, where none is nearer.
 ///
-/// ``t`` is a ``clock()`` value. Waits on sockets end as with their own ``expires``: the socket is closed, and Timeout
+/// ``t`` is a ``clock()`` value; None is none. Waits on sockets end as with their own ``expires``: the socket is closed, and Timeout
 /// raised; so do sleeps and waits for other threads, which close nothing. One block at a time is inside.
 #[pyclass(frozen, name = "deadline", module = "sock")]
 pub struct Deadline {

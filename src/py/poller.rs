@@ -46,9 +46,12 @@ pub fn deadline(expires: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     expires.map_or(Ok(NEVER), |expires| time(expires, "expires must be"))
 }
 
-/// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. `what` begins
-/// the message about anything else.
+/// An absolute time of `clock()` as the hub counts it: nanoseconds, rounded up so that nothing is early. None is never.
+/// `what` begins the message about anything else.
 pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+    if t.is_none() {
+        return Ok(NEVER);
+    }
     let Some(seconds) = number::float(t) else {
         let kind = t.get_type();
         return Err(PyTypeError::new_err(format!(
@@ -212,18 +215,20 @@ impl Turns {
             return true;
         }
         // Also where there is always something to do; but never before what is ready has had its chance.
-        self.until != NEVER && self.given() > 0 && self.is_late(self.hub.now())
+        let over = self.given() > 0 && self.is_late(self.hub.now());
+        if over && self.hub.live() > 0 {
+            self.timed_out.store(true, Ordering::Release);
+        }
+        over
     }
 
     fn is_late(&self, now: u64) -> bool {
-        let late = now >= self.until;
-        if late {
-            self.timed_out.store(true, Ordering::Release);
-        }
-        late
+        self.until != NEVER && now >= self.until
     }
 
     fn turns(&self, py: Python<'_>) -> PyResult<()> {
+        // However short the time is, the OS is asked once: who polls now and then, from another loop, gets all events.
+        let mut asked = false;
         loop {
             let interrupts = self.hub.interrupts();
             if self.is_over() {
@@ -246,14 +251,21 @@ impl Turns {
                 }
                 continue;
             }
-            if self.hub.live() == 0 || self.until != NEVER && self.is_late(crate::clock::now()) {
+            if self.hub.live() == 0 {
                 return Ok(());
             }
-            if crate::clock::is_set() {
+            if self.is_late(crate::clock::now()) {
+                if asked {
+                    self.timed_out.store(true, Ordering::Release);
+                    return Ok(());
+                }
+                self.wait(py, |hub| hub.pause(Duration::ZERO, interrupts))?;
+            } else if crate::clock::is_set() {
                 self.wait_by_set_clock(py, interrupts)?;
             } else {
                 self.wait(py, |hub| hub.wait(self.until, interrupts))?;
             }
+            asked = true;
             py.check_signals()?;
         }
     }

@@ -179,6 +179,33 @@ fn connect_where_nobody_listens_is_refused_and_the_socket_goes_on_where_it_can()
 }
 
 #[test]
+fn connect_that_is_given_up_leaves_a_socket_that_connects() {
+    let hub = hub();
+    let full = Socket::new(socket2::Domain::IPV4, Type::STREAM, None).unwrap();
+    full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    // On some systems a full backlog answers nobody. On the others the connect may be done, which must not matter.
+    let queued: Vec<Socks> = (0..4).map(|_| tcp("127.0.0.1:0")).collect();
+    for one in &queued {
+        let _ = one.lease().unwrap().connect(&address);
+    }
+    let source = tcp("127.0.0.1:0");
+    let mut begun = false;
+    until(&hub, &source, Direction::Write, crate::clock::now() + 10_000_000, |descriptor| {
+        let done = !std::mem::replace(&mut begun, true) && descriptor.connect(&address)?;
+        if done { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    });
+    source.give_up_connect().unwrap();
+    assert!(source.write.snapshot().is_ready(), "the next one would wait before it has begun");
+    let live = TcpListener::bind("127.0.0.1:0").unwrap();
+    connect(&hub, &source, live.local_addr().unwrap()).unwrap();
+    let mut peer = live.accept().unwrap().0;
+    peer.write_all(b"hello").unwrap();
+    assert_eq!(receive(&hub, &source).unwrap(), b"hello");
+}
+
+#[test]
 fn reset_of_the_peer_is_an_error_of_who_waits() {
     let hub = hub();
     let (source, peer) = connection();

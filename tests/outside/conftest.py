@@ -9,7 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sock.testing
 from support import serving
+
+from .servers import Nginx, needed
 
 HERE = Path(__file__).parent
 
@@ -17,7 +20,19 @@ HERE = Path(__file__).parent
 SEARCHED = os.pathsep.join([os.environ.get('PATH', os.defpath), '/usr/sbin', '/sbin'])
 
 
-@pytest.fixture
+def pytest_addoption(parser):
+    parser.addoption('--chaos', type=int, metavar='SEED', help='run each test under sock.testing.chaos, with that seed')
+
+
+@pytest.fixture(autouse=True)
+def chaos(request):
+    # Where the whole suite is run, this file comes too late to add an option.
+    seed = request.config.getoption('--chaos', None)
+    with contextlib.nullcontext() if seed is None else sock.testing.chaos(seed):
+        yield
+
+
+@pytest.fixture(scope='session')
 def program():
     """Gives a program's path by its name: ``program('curl')``."""
 
@@ -33,7 +48,7 @@ def program():
 @pytest.fixture
 def package():
     """Imports a package of PyPI by its name: ``package('hiredis')``."""
-    return lambda name: pytest.importorskip(name, reason=f'{name} is not installed: make outside installs it')
+    return needed
 
 
 @pytest.fixture
@@ -73,3 +88,9 @@ def free_port():
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(('127.0.0.1', 0))
         yield s.getsockname()[1]
+
+
+@pytest.fixture(scope='session')
+def nginx(program, certificate, tmp_path_factory):
+    with Nginx.started(program('nginx'), tmp_path_factory.mktemp('nginx'), certificate) as server:
+        yield server

@@ -4,11 +4,12 @@ import sys
 
 import pytest
 import sock
+from support import SLOWER
 
 pytest.register_assert_rewrite('scenarios.faults')
 
 #: Seconds that a scenario may take.
-LIMIT = 40
+LIMIT = 40 * SLOWER
 
 
 @pytest.fixture(params=[1, 3], ids=['1-os-thread', '3-os-threads'])

@@ -52,6 +52,29 @@ def no_descriptors():
             os.close(fd)
 
 
+def pair_after(close, number):
+    """Closes a socket of that number, and makes a connection at once: two stdlib sockets, the first of which has taken
+    the number over if one has.
+
+    Not socketpair(), which on Windows makes a listener first, that takes the number and is gone at its end.
+    """
+    with contextlib.ExitStack() as others, socket.create_server(('127.0.0.1', 0)) as listener:
+
+        def pair():
+            return socket.create_connection(listener.getsockname(), 10), listener.accept()[0]
+
+        close()
+        ours, theirs = pair()
+        for _ in range(10):
+            if number in (ours.fileno(), theirs.fileno()):
+                break
+            # Lower ones were free.
+            others.push(ours)
+            others.push(theirs)
+            ours, theirs = pair()
+    return (theirs, ours) if theirs.fileno() == number else (ours, theirs)
+
+
 class Canaries:
     """Connections that take the numbers of closed descriptors over: nobody else may read from them or write to them."""
 
@@ -65,9 +88,7 @@ class Canaries:
 
         def close():
             number = conn.fileno()
-            conn.close()
-            pair = socket.socketpair()
-            made.extend(pair if pair[1].fileno() != number else pair[::-1])
+            made.extend(pair_after(conn.close, number))
             made[1].sendall(b'canary')
             self.reused += made[0].fileno() == number
 

@@ -186,7 +186,7 @@ def test_s64_deadlines_under_steady_io(run):
             idle, other = socket.socketpair()
             with other:
                 late = []
-                for _ in range(20):
+                while len(late) < 20 or min(each.stats.recv_calls for each in ends) <= 100:
                     taken = stack.enter_context(sock.fromsocket(idle.dup()))
                     until = soon(0.02)
                     with pytest.raises(sock.Timeout):
@@ -194,9 +194,8 @@ def test_s64_deadlines_under_steady_io(run):
                     assert sock.clock() >= until
                     late.append(sock.clock() - until)
             idle.close()
-            assert all(each.stats.recv_calls > 100 for each in ends)
             # The machine may be busy with other things now and then.
-            assert sorted(late)[10] < 0.05 * busy()
+            assert sorted(late)[len(late) // 2] < 0.05 * busy()
             for each in threads:
                 each.cancel()
             for each in threads:
@@ -440,7 +439,8 @@ def test_s67_no_port_is_stolen_unasked(make, thief):
         assert owner.getopt('so_reuseaddr') is False
         if thief != 'plain':
             other.setopt(thief, True)
-        with pytest.raises(sock.AddressAlreadyInUse):
+        # To who asks to share it, Windows says that its owner does not allow that.
+        with pytest.raises(sock.AccessDenied if os.name == 'nt' and thief != 'plain' else sock.AddressAlreadyInUse):
             other.bind('127.0.0.1', owner.local_addr.port)
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 import sock
-from support import busy, python
+from support import LINUX, busy, python
 
 
 def dumped():
@@ -202,7 +202,7 @@ def program(code, *args):
         process.wait()
 
 
-@pytest.mark.skipif(not os.path.exists('/proc/self/task'), reason='counts wake-ups in /proc')
+@pytest.mark.skipif(not LINUX, reason='counts wake-ups in /proc')
 def test_s76_message_on_one_connection_wakes_one_of_eight_os_threads():
     """Scenario 76: Eight OS threads, one connection -> one useful wake-up, few spurious ones; over 10,000 connections
     roughly even shares."""

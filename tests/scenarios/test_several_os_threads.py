@@ -16,7 +16,7 @@ import traceback
 
 import pytest
 import sock
-from support import busy, polling
+from support import PROCESSORS, busy, polling
 
 #: No wait may outlast its event by so many seconds, on whatever machine.
 LATE = 2
@@ -136,7 +136,7 @@ def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_w
     # Half a second, and not an hour: a spin or a tick would show as well.
     assert idle < 0.05
     # The best of many, since machines are busy; several of them on one processor take turns.
-    assert passed < 0.001 * busy() * max(1, 2 * count / os.cpu_count())
+    assert passed < 0.001 * busy() * max(1, 2 * count / PROCESSORS)
 
 
 def test_s53_os_thread_that_computes_for_a_second_leaves_all_events_to_the_others():
@@ -570,6 +570,8 @@ def test_s59_pauses_of_the_whole_interpreter_stall_nothing(pause):
         try:
             with echoing() as conn:
                 late = [await pings(conn, 100), await _sleeps(50)]
+                while paused <= 3:
+                    late.append(await pings(conn, 1))
         finally:
             over = True
             await sock.offload(os_thread.join)
@@ -578,7 +580,6 @@ def test_s59_pauses_of_the_whole_interpreter_stall_nothing(pause):
         return max(late)
 
     assert sock.run(main, threads=4) < LATE
-    assert paused > 3
 
 
 async def _everywhere(count, places):

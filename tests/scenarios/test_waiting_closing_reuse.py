@@ -14,10 +14,10 @@ import time
 import pytest
 import sock
 from conftest import PATIENCE
-from support import LINUX, Counted, python, reset_on_close
+from support import LINUX, Counted, is_open, python, reset_on_close
 from test_operations import OPERATIONS, sides, waiting_sockets
 
-from .faults import Canaries, injected, outstanding, registrations
+from .faults import Canaries, injected, outstanding, pair_after, registrations
 
 
 def soon():
@@ -136,9 +136,12 @@ def test_s02_close_wakes_who_waits_in_sendfile_of_a_regular_file(run, peer, tmp_
     async def main():
         with path.open('rb') as f:
             thread = sock.newthread(conn.sendfile, f)
+            while not conn.stats.bytes_sent:
+                await sock.sleep(0)
             assert not thread.done
             conn.close()
-            with pytest.raises(sock.Closed, match='sendfile') as caught:
+            # Where the OS does not send a file by itself, pieces of it are sent.
+            with pytest.raises(sock.Closed, match='send') as caught:
                 await thread
             assert 0 < caught.value.sent < 50_000_000
 
@@ -158,10 +161,7 @@ def test_s03_reused_number_sees_nothing_of_the_old_event(run):
                 # The event is there, and we close before the loop gets to see it.
                 theirs.sendall(b'old')
                 number = old.fileno()
-                old.close()
-                new_ours, new_theirs = socket.socketpair()
-                if new_theirs.fileno() == number:
-                    new_ours, new_theirs = new_theirs, new_ours
+                new_ours, new_theirs = pair_after(old.close, number)
                 reused += new_ours.fileno() == number
                 with new_theirs, sock.fromsocket(new_ours) as new:
                     counted = Counted(new.recv(10, expires=soon()))
@@ -250,8 +250,7 @@ def test_s06_last_reference_to_an_open_socket_warns_and_closes(run):
         fd = conn.fileno()
         del conn
         gc.collect()
-        with pytest.raises(OSError, match='Bad file descriptor'):
-            os.fstat(fd)
+        assert not is_open(fd)
 
     with pytest.warns(ResourceWarning, match='unclosed tcp'):
         run(main)
@@ -363,7 +362,12 @@ def test_s08_two_events_resume_once(run, peer, second):
             await thread
             assert counted.waits == 1
         else:
-            assert await conn.recv(100) == b'one'
+            try:
+                assert await conn.recv(100) == b'one'
+            except sock.ConnectionReset:
+                # Other systems drop what was not read when a reset comes.
+                assert second == 'reset'
+                assert not LINUX
             for _ in range(3):
                 # The end stays: each is answered at once, and none of them hangs.
                 counted = Counted(conn.recv(100, expires=soon()))

@@ -1,0 +1,141 @@
+"""What the tests of clients share: servers of others, as child processes, and a server of ours for their clients."""
+
+import contextlib
+import socket
+import subprocess
+import time
+
+import pytest
+import sock
+
+#: Seconds that a server has to come up, or to go.
+PATIENCE = 10
+
+
+def needed(name):
+    """Imports a package of PyPI by its name."""
+    return pytest.importorskip(name, reason=f'{name} is not installed: make outside installs it')
+
+
+def unused_port():
+    """A port of 127.0.0.1 that nobody has, neither of TCP nor of UDP."""
+    while True:
+        with socket.socket() as s, socket.socket(type=socket.SOCK_DGRAM) as u, contextlib.suppress(OSError):
+            s.bind(('127.0.0.1', 0))
+            u.bind(s.getsockname())
+            return s.getsockname()[1]
+
+
+def answers(port):
+    with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), PATIENCE):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def running(command, port, folder):
+    """Runs a server, which stays in the foreground and takes connections at that port of 127.0.0.1."""
+    log = folder / 'log'
+    with log.open('wb') as file:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + PATIENCE
+        while not answers(port):
+            if process.poll() is not None or time.monotonic() > until:
+                pytest.fail(f'{command[0]} does not come up:\n{log.read_text(errors="replace")}')
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def run_on(threads, func):
+    """Runs a coroutine function on so many OS threads, for 30 seconds at most."""
+
+    async def bounded():
+        with sock.deadline(sock.clock() + 3 * PATIENCE):
+            return await func()
+
+    return sock.run(bounded, threads=threads)
+
+
+def with_server(serve, client, threads=1):
+    """Calls a client that blocks with the port of a server of ours, of which no thread fails; what it gave."""
+
+    async def main():
+        async def accept():
+            while True:
+                group.newthread(serve, (await listener.accept())[0])
+
+        with sock.tcp() as listener:
+            listener.listen('127.0.0.1')
+            async with sock.group() as group:
+                accepting = group.newthread(accept)
+                result = await sock.offload(client, listener.local_addr.port)
+                # The connections end as their clients have.
+                accepting.cancel()
+            return result
+
+    return run_on(threads, main)
+
+
+NGINX = """
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log {folder}/errors;
+events {{ worker_connections 2000; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    client_max_body_size 100m;
+    http2_max_concurrent_streams 100;
+    server {{
+        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{tls} ssl http2;
+        listen unix:{folder}/socket;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        root {folder}/root;
+        # Which connection this is, and the how many-th request on it.
+        add_header X-Connection $connection always;
+        add_header X-Request $connection_requests always;
+        location /upload/ {{ dav_methods PUT; }}
+        location /few/ {{ alias {folder}/root/; keepalive_requests 3; }}
+    }}
+}}
+"""
+
+
+class Nginx:
+    """nginx, with HTTP/1.1 at `port`, TLS and either HTTP at `tls`, and a unix socket; it serves and takes files."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.root = folder / 'root'
+        self.uploads = self.root / 'upload'
+        self.unix = folder / 'socket'
+        self.port, self.tls = unused_port(), unused_port()
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, program, folder, certificate):
+        self = cls(folder)
+        self.uploads.mkdir(parents=True)
+        file, key = certificate
+        config = folder / 'nginx.conf'
+        config.write_text(
+            NGINX.format(folder=folder, port=self.port, tls=self.tls, certificate=file, key=key), encoding='utf-8'
+        )
+        command = [program, '-e', folder / 'errors', '-p', folder, '-c', config]
+        with running(command, self.port, folder):
+            yield self
