@@ -65,7 +65,7 @@ $(VENV)/.outside $(VENV_FT)/.outside: %/.outside: %/.tools
 # --- Other systems: tools/portability.sh ---
 PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh
 
-# What of the Python tests takes Wine a minute.
+# What of the Python tests says most in the least time.
 WINDOWS_QUICK := $(patsubst %,tests/test_%.py,accept connect errors group operations sync tcp timers udp)
 
 .PHONY: test-windows test-windows-all test-windows-quick test-windows-rust check-targets

@@ -14,10 +14,10 @@ import threading
 import pytest
 import sock
 import wine
-from support import LINUX, SLOWER, WINE
+from support import LINUX, WINE, busy
 
-#: Seconds a test may take before the whole run is ended with a traceback of each OS thread.
-WATCHDOG = 60 * SLOWER
+#: Seconds a test may take, on a free machine, before the whole run is ended with a traceback of each OS thread.
+WATCHDOG = 60
 
 #: Seconds that stdlib sockets wait.
 PATIENCE = 10
@@ -67,7 +67,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(autouse=True)
 def watchdog(request):
-    faulthandler.dump_traceback_later(WATCHDOG, exit=True, file=request.config.stash[uncaptured])
+    faulthandler.dump_traceback_later(WATCHDOG * busy(), exit=True, file=request.config.stash[uncaptured])
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -62,7 +62,8 @@ class Op:
         try:
             self.result = await awaitable
         except (sock.Error, sock.Cancelled) as error:
-            self.error = error
+            # On 3.12 and 3.13 a traceback keeps the frames of who started the coroutine, too, with the buffers in them.
+            self.error = error.with_traceback(None)
 
     @property
     def over(self):

@@ -10,7 +10,7 @@ import threading
 import pytest
 import sock
 from sock import _sock
-from support import SLOWER, polling, run
+from support import polling, run
 
 HANDLES = {'epoll': sock.epoll_fd, 'kqueue': sock.kqueue_fd, 'iocp': sock.iocp}
 handle = HANDLES[_sock.POLL]
@@ -158,12 +158,14 @@ def test_every_thread_gets_its_turn_with_more_threads_than_os_threads():
             await sock.sleep(0)
 
     async def main():
-        until = sock.clock() + 0.5 * SLOWER
+        until = sock.clock() + 0.5
         for thread in [sock.newthread(func, i, until) for i in range(len(turns))]:
             await thread
 
     sock.run(main, threads=4)
-    assert min(turns) >= sum(turns) / len(turns) / 2
+    # But for those that an OS thread holds while it waits for the interpreter, or for a processor.
+    assert sorted(turns)[4] >= sum(turns) / len(turns) / 2
+    assert min(turns) > 0
 
 
 def test_close_cancel_expiry_and_resume_from_another_os_thread(peer):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import SLOWER
 
 SOAK = Path(__file__).parent / 'soak.py'
 
@@ -13,6 +14,6 @@ SOAK = Path(__file__).parent / 'soak.py'
 def test_storm_leaves_nothing_behind_and_loses_no_byte(pollers, os_threads):
     command = [sys.executable, SOAK, '--seconds', '4', '--crowd', '300']
     command += ['--pollers', str(pollers), '--os-threads', str(os_threads)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90 * SLOWER, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'nothing left' in done.stdout

@@ -5,6 +5,9 @@ set -uo pipefail
 
 PACKAGES=(strace curl wrk apache2-utils siege slowhttptest redis-tools iperf3 dnsperf socat
     nginx redis-server unbound nghttp2-client openssl)
+# CPython's own tests, which Debian packs apart from its interpreter.
+python3 -c 'import test.test_socket' 2>/dev/null ||
+    PACKAGES+=("lib$(python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')-testsuite")
 # A download is given up after so many seconds; what is there then is installed.
 DOWNLOAD_SECONDS=${DOWNLOAD_SECONDS:-60}
 export DEBIAN_FRONTEND=noninteractive

@@ -28,7 +28,7 @@ WHY_NOT = f"CPython's tests are not here (Debian has them in libpython3.{sys.ver
 theirs = pytest.importorskip('test.test_socket', reason=WHY_NOT)
 their_lowlevel = pytest.importorskip('test.test_asyncio.test_sock_lowlevel', reason=WHY_NOT)
 
-from blocking import Blocking, anew, outcome, over_ours  # noqa: E402
+from .blocking import Blocking, anew, outcome, over_ours  # noqa: E402
 
 #: What shows nothing of ours: a regular expression of cases, and why.
 NOT_RUN = {
