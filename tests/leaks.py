@@ -101,7 +101,9 @@ async def read(conn):
 
 
 def resident():
-    """The process's memory, in bytes; 0 where the system has no such file."""
+    """The process's memory, in bytes; 0 where the system does not tell, or AddressSanitizer keeps what is given back."""
+    if 'libasan' in os.environ.get('LD_PRELOAD', ''):
+        return 0
     try:
         with open('/proc/self/statm') as file:
             return int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
