@@ -101,7 +101,7 @@ async def read(conn):
 
 
 def resident():
-    """The process's memory, in bytes; 0 where the system does not tell, or AddressSanitizer keeps what is given back."""
+    """The process's memory, in bytes; 0 where the system does not tell, or AddressSanitizer keeps what was freed."""
     if 'libasan' in os.environ.get('LD_PRELOAD', ''):
         return 0
     try:
