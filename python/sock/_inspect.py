@@ -7,6 +7,7 @@ change under the eyes of who looks, and so other OS threads are held up meanwhil
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import sys
 import threading
@@ -30,6 +31,12 @@ _PATIENCE = 1.0
 _one_looks = threading.Lock()
 
 
+def _wait_at(gate: threading.Lock, holder: int, *where: object) -> None:
+    """Where other OS threads are held up, which is not what they do."""
+    if threading.get_ident() != holder and gate.acquire(timeout=_PATIENCE):
+        gate.release()
+
+
 @contextlib.contextmanager
 def _others_held_up() -> Iterator[bool]:
     """Keeps other OS threads from calling and leaving functions of Python, so that their frames can be looked at.
@@ -42,12 +49,8 @@ def _others_held_up() -> Iterator[bool]:
     monitoring = sys.monitoring
     events = monitoring.events
     ends = events.PY_START, events.PY_RESUME, events.PY_THROW, events.PY_RETURN, events.PY_YIELD, events.PY_UNWIND
-    here, gate = threading.get_ident(), threading.Lock()
-
-    def pass_by(*_: object) -> None:
-        if threading.get_ident() != here and gate.acquire(timeout=_PATIENCE):
-            gate.release()
-
+    gate = threading.Lock()
+    wait = functools.partial(_wait_at, gate, threading.get_ident())
     with _one_looks:
         tool = next((number for number in range(5, -1, -1) if monitoring.get_tool(number) is None), None)
         if tool is None:
@@ -56,7 +59,7 @@ def _others_held_up() -> Iterator[bool]:
         monitoring.use_tool_id(tool, 'sock')
         try:
             for event in ends:
-                monitoring.register_callback(tool, event, pass_by)
+                monitoring.register_callback(tool, event, wait)
             with gate:
                 monitoring.set_events(tool, sum(ends))
                 yield True
@@ -146,7 +149,8 @@ def _down_to(outermost: FrameType | None, newest: FrameType) -> list[tuple[CodeT
     found = []
     frame: FrameType | None = newest
     while frame is not None:
-        found.append((frame.f_code, frame.f_lineno))
+        if frame.f_code is not _wait_at.__code__:
+            found.append((frame.f_code, frame.f_lineno))
         if frame is outermost:
             return found[::-1]
         frame = frame.f_back
@@ -235,10 +239,11 @@ def _who_runs(poller: Poller, ident: int) -> tuple[str, list[tuple[CodeType, int
         outermost = {getattr(thread._coro, 'cr_frame', None): thread.name for thread in _scheduler.threads(poller)}
         frame: FrameType | None = newest
         while frame is not None:
+            first = frame
             if frame in outermost:
                 return outermost[frame], _down_to(frame, newest) or []
             frame = frame.f_back
-        return '?', [(newest.f_code, newest.f_lineno)]
+        return '?', (_down_to(first, newest) or [])[-1:]
 
 
 def _bark(name: str, seconds: float, stack: traceback.StackSummary) -> None:
