@@ -37,7 +37,7 @@ LOADS = {
     'echo': ('echo', 'echo', (8, 1024, 0.05)),
     'bytes': ('bytes', 'echo', (8, 1024, 0.05)),
     'large': ('echo', 'echo', (4, 300_000, 0.05)),
-    'idle': ('bytes', 'echo', (500, 64, 0.05, '--active', '5')),
+    'idle': ('bytes', 'echo', (2000, 64, 0.05, '--active', '5')),
     'pipelined': ('echo', 'echo', (4, 64, 0.05, '--outstanding', '16')),
     'open loop': ('echo', 'echo', (4, 64, 0.05, '--rate', '2000')),
     'accept': ('echo', 'accept', (4, 0.05)),

@@ -6,13 +6,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import tracemalloc
 from pathlib import Path
 
 import pytest
 import sock
-from conftest import open_descriptors
+from conftest import open_descriptors, os_threads
 from support import run
 
 LEAKS = Path(__file__).parent / 'leaks.py'
@@ -188,7 +187,7 @@ ALL = [
 @pytest.mark.parametrize('what', ALL, ids=lambda what: what.__name__)
 def test_nothing_is_left_of(what):
     """What is made once is made in the first rounds; of the later ones nothing may be left."""
-    rounds = 100
+    rounds = 200
 
     async def main(n):
         for _ in range(n):
@@ -202,7 +201,7 @@ def test_nothing_is_left_of(what):
         return len(gc.get_objects()), sys.getallocatedblocks(), references
 
     run(main(20))
-    fds, os_threads = open_descriptors().keys(), threading.active_count()
+    fds, others = open_descriptors().keys(), os_threads()
     grown = []
     tracemalloc.start()
     try:
@@ -219,4 +218,4 @@ def test_nothing_is_left_of(what):
     finally:
         tracemalloc.stop()
     assert open_descriptors().keys() <= fds
-    assert threading.active_count() <= os_threads
+    assert os_threads() <= others
