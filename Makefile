@@ -148,12 +148,12 @@ format: $(VENV)/.lint ## format all sources
 bench: $(VENV)/.bench ## measure against a native server and the other libraries, half an hour; makes docs/benchmarks.md
 	$(BIN)/python benches/bench.py
 	$(BIN)/python benches/scheduling.py
-	$(BIN)/python benches/sharing.py
+	-$(BIN)/python benches/sharing.py --check
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory $(VENV_FT)/.bench
 	$(BIN)/python benches/bench.py --quick --python $(abspath $(VENV_FT)/bin/python) --name latest-freethreaded
 	$(BIN)/python benches/scheduling.py --quick --python $(abspath $(VENV_FT)/bin/python) --name scheduling-freethreaded
-	$(BIN)/python benches/sharing.py --python $(abspath $(VENV_FT)/bin/python)
+	-$(BIN)/python benches/sharing.py --check --python $(abspath $(VENV_FT)/bin/python)
 endif
 	$(BIN)/python benches/await_cost.py
 	$(BIN)/python benches/idle_memory.py

@@ -365,7 +365,7 @@ def main():
     assert storm.most >= crowd * 0.9, 'the crowd never was complete'
     del storm, queues, barrier, os_threads
     after = left(), descriptors(), threading.active_count()
-    if after > before:
+    if any(a > b for a, b in zip(after, before, strict=True)):
         sys.exit(f'left behind: objects, descriptors, OS threads: {before} before, {after} after')
     print(f'nothing left: objects, descriptors, OS threads: {before} before, {after} after')
     if shares[99] > options.p99:
