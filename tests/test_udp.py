@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import sys
+import threading
 
 import pytest
 import sock
@@ -661,7 +662,7 @@ def test_unix_datagrams_by_path(tmp_path):
 
 @pytest.mark.skipif(not LINUX, reason='abstract names are of Linux')
 def test_unix_datagrams_by_abstract_name():
-    name = f'\0sock-test-{os.getpid()}'
+    name = f'\0sock-test-{os.getpid()}-{threading.get_native_id()}'
 
     async def main():
         with sock.udp('unix') as server, sock.udp('unix') as client:
