@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     import traceback
     from typing import Any, TextIO
 
-#: One OS thread at a time runs Python.
-_GIL = getattr(sys, '_is_gil_enabled', lambda: True)()
-
 #: Seconds that a look at frames may hold up other OS threads at most, whatever they wait for.
 _PATIENCE = 1.0
 
@@ -43,7 +40,7 @@ def _others_held_up() -> Iterator[bool]:
 
     False: those cannot, since all of the interpreter's places for tools are taken. Nothing may be waited for inside.
     """
-    if _GIL or sys.version_info < (3, 13):
+    if _scheduler.GIL or sys.version_info < (3, 13):
         yield True
         return
     monitoring = sys.monitoring

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 clock = _sock.clock
 
+#: One OS thread at a time runs Python.
+GIL = getattr(sys, '_is_gil_enabled', lambda: True)()
+
 
 class _Local(threading.local):
     poller: Poller | None = None
@@ -301,7 +304,7 @@ def _stand_still() -> None:
         time.sleep(0.001)
 
 
-if not getattr(sys, '_is_gil_enabled', lambda: True)():
+if not GIL:
     atexit.register(_stand_still)
 
 
