@@ -16,6 +16,7 @@ import time
 import pytest
 import sock
 from conftest import PATIENCE
+from leaks import resident
 from support import LINUX, Counted, reset_on_close, unread
 
 from .faults import command, connected, injected, namespace, wire
@@ -36,12 +37,6 @@ def elsewhere(func, *args):
     finally:
         os_thread.join()
     assert results, 'the other side failed'
-
-
-def resident():
-    """Bytes of memory that this process has."""
-    with open('/proc/self/statm') as f:
-        return int(f.read().split()[1]) * mmap.PAGESIZE
 
 
 def digest_of(s, at_once=1 << 20):
