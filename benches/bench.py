@@ -135,7 +135,7 @@ SCENARIOS = {
     '100kx64': Scenario('100 KB x 64', 'echo', (64, 102400), server_arguments=('--buffer', '131072')),
     'pipelined': Scenario('64 bytes x 64, 16 outstanding on each', 'echo', (64, 64), ('--outstanding', '16')),
     'unix1kx64': Scenario('unix stream, 1 KB x 64', 'echo', (64, 1024), unix=True),
-    'accept': Scenario('accept + 1 byte each way + close, 64 at a time', 'accept', (64,), unit='conn'),
+    'accept': Scenario('accept + 1 byte each way + close, 64 at a time', 'accept', (64,), unit='conn', mode='bytes'),
     'udp512x64': Scenario('UDP, 512 bytes x 64', 'udp', (64, 512), mode=UDP),
     'source': Scenario('1 GB from the server', 'source', (1000,), mode='source', unit='MB'),
     'sink': Scenario('1 GB to the server', 'sink', (1000,), mode='sink', unit='MB'),

@@ -64,6 +64,8 @@ struct Turn<T> {
     /// OS threads that wait for work or for the lead.
     idle: usize,
     stale: Vec<T>,
+    /// Room for the threads that the next leader wakes.
+    woken: Vec<T>,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,7 @@ impl<T: Thread> Hub<T> {
                 blocked: false,
                 idle: 0,
                 stale: Vec::new(),
+                woken: Vec::new(),
             }),
             work: Condvar::new(),
             now: AtomicU64::new(clock::now()),
@@ -289,8 +292,9 @@ impl<T: Thread> Hub<T> {
         let mut turn = self.turn.lock();
         if turn.round == 0 && !turn.led && !turn.ready.is_empty() {
             turn.led = true;
+            let woken = std::mem::take(&mut turn.woken);
             drop(turn);
-            let _found = self.lead(Some(Duration::ZERO));
+            let _found = self.lead(Some(Duration::ZERO), woken);
             turn = self.turn.lock();
         }
         let thread = turn.ready.pop_front();
@@ -341,8 +345,9 @@ impl<T: Thread> Hub<T> {
         }
         turn.led = true;
         turn.blocked = true;
+        let woken = std::mem::take(&mut turn.woken);
         drop(turn);
-        self.lead(timeout(true))
+        self.lead(timeout(true), woken)
     }
 
     /// When the next deadline may pass.
@@ -361,9 +366,8 @@ impl<T: Thread> Hub<T> {
         self.sources.lock().slab.iter().any(|(_, (_, source))| waits(&source.read) || waits(&source.write))
     }
 
-    /// Asks the OS, as the leader: `turn.led` is already set.
-    fn lead(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut woken = Vec::new();
+    /// Asks the OS, as the leader: `turn.led` is already set. `woken` is room, and empty.
+    fn lead(&self, timeout: Option<Duration>, mut woken: Vec<T>) -> io::Result<()> {
         let mut stale = Vec::new();
         let mut signalled = false;
         let result = {
@@ -412,7 +416,8 @@ impl<T: Thread> Hub<T> {
         turn.led = false;
         turn.blocked = false;
         turn.stale.append(&mut stale);
-        turn.ready.extend(woken);
+        turn.ready.extend(woken.drain(..));
+        turn.woken = woken;
         turn.round = turn.ready.len();
         let interrupted = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
         if signalled || interrupted {

@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -501,6 +502,56 @@ def test_lost_thread_that_excepthook_keeps_is_done_and_not_reported_again(monkey
     kept.clear()
     gc.collect()
     assert kept == []
+
+
+async def does_nothing():
+    pass
+
+
+def test_thread_in_the_memory_of_one_that_ended_is_another_one(monkeypatch):
+    told = []
+    monkeypatch.setattr(sock, 'excepthook', lambda thread, exc: told.append(str(exc)))
+
+    async def lost():
+        await sock.suspend()
+
+    async def main():
+        for n in range(1, 11):
+            ended = sock.newthread(does_nothing, name='ended')
+            await ended
+            gone = weakref.ref(ended)
+            # The last reference goes while a weak one looks on; after that, while none does.
+            del ended
+            assert gone() is None
+            fresh = sock.newthread(does_nothing)
+            assert (fresh.done, fresh.name.startswith('does_nothing-'), gone()) == (True, True, None)
+            del fresh
+            # Each is finalized, whatever was in its place before.
+            sock.newthread(lost)
+            sock.newthread(lost)
+            assert len(told) == 2 * n
+
+    sock.run(main)
+
+
+def test_memory_of_threads_that_ended_goes_when_nothing_runs():
+    async def main():
+        threads = [sock.newthread(does_nothing) for _ in range(2000)]
+        for thread in threads:
+            await thread
+
+    def blocks_left():
+        gc.collect()
+        before = sys.getallocatedblocks()
+        # An OS thread of its own, for which nothing has been kept yet.
+        runs = threading.Thread(target=sock.run, args=(main,))
+        runs.start()
+        runs.join(PATIENCE)
+        gc.collect()
+        return sys.getallocatedblocks() - before
+
+    blocks_left()
+    assert blocks_left() < 200
 
 
 def test_expired_or_cancelled_wait_for_a_thread_leaves_nothing_with_it():

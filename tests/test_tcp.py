@@ -537,6 +537,46 @@ def test_operation_that_expires_closes_the_socket_and_raises_timeout(peer, opera
     assert 'the socket is closed' in str(error)
 
 
+@pytest.mark.parametrize('operation', ['recv', 'send'])
+def test_deadline_is_the_same_however_the_call_is_written(operation):
+    """Calls with `expires` alone as keyword have a way of their own, by the interpreter's own object of that name."""
+    of_its_own = ''.join(['exp', 'ires'])
+    argument = bytearray(10) if operation == 'recv' else bytes(50_000_000)
+
+    async def main():
+        for positional in ((argument,), (argument, None), (argument, len(argument))):
+            for keywords in ({'expires': 0.02}, {of_its_own: 0.02}, {'expires': 0.02, 'maxlen': None}):
+                if 'maxlen' in keywords and len(positional) > 1:
+                    continue
+                ours, theirs = socket.socketpair()
+                with theirs, sock.fromsocket(ours) as conn:
+                    call = getattr(conn, operation)
+                    begin = now()
+                    with pytest.raises(sock.Timeout):
+                        await call(*positional, **{name: value and begin + value for name, value in keywords.items()})
+                    assert now() >= begin + 0.02
+                    with pytest.raises(TypeError, match='expires must be'):
+                        call(*positional, **dict.fromkeys(keywords, 'soon'))
+
+    run(main())
+
+
+@pytest.mark.parametrize('name', ['expires', ''.join(['exp', 'ires'])])
+def test_deadline_of_none_never_passes(peer, name):
+    conn, other = peer
+
+    async def main():
+        reader = sock.newthread(conn.recv, 10)
+        other.sendall(b'one')
+        assert await reader == b'one'
+        other.sendall(b'two')
+        assert await conn.recv(10, **{name: None}) == b'two'
+        assert await conn.send(b'three', **{name: None}) == 5
+
+    run(main())
+    assert other.recv(10) == b'three'
+
+
 def test_data_that_comes_with_the_deadline_is_not_lost(peer):
     """Ready data wins over a deadline where both are due: the loop was held up for longer than the deadline."""
     conn, other = peer

@@ -1,6 +1,6 @@
 //! `newthread`, `recv` and `send` once more, as the interpreter calls them cheapest: with plain C arguments; methods owned
 //! by the very class of the object, which is what its specialized calls ask for (3.13: 60 ns less for each call). Keyword
-//! arguments, and whatever else is rare, go to the complete function, or the method of the base class.
+//! arguments but `expires`, and whatever else is rare, go to the complete function, or the method of the base class.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::ManuallyDrop;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::ops;
 use super::ops::datagrams::{self, Peer};
@@ -51,7 +51,20 @@ fn returned<T>(py: Python<'_>, result: PyResult<Bound<'_, T>>) -> *mut ffi::PyOb
     }
 }
 
+type Arg<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 type Args<'a, 'py> = &'a [ManuallyDrop<Bound<'py, PyAny>>];
+
+/// The name of the keyword argument that many calls have, as the interpreter keeps it. Never given back.
+static EXPIRES: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+
+/// Whether `expires` is the one keyword. `false` also where the name is another object, which is rare.
+///
+/// # Safety
+/// `names` is a tuple.
+unsafe fn is_expires(names: *mut ffi::PyObject) -> bool {
+    // SAFETY: as the caller promises; the first of its items is there.
+    unsafe { ffi::PyTuple_GET_SIZE(names) == 1 && ffi::PyTuple_GET_ITEM(names, 0) == EXPIRES.load(Ordering::Acquire) }
+}
 
 /// A reference that somebody else holds for as long as it is used.
 ///
@@ -71,17 +84,18 @@ unsafe fn call(
     nargs: ffi::Py_ssize_t,
     kwnames: *mut ffi::PyObject,
     base: &AtomicPtr<ffi::PyObject>,
-    quick: impl for<'py> Fn(&Bound<'py, Socket>, Args<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>>,
+    quick: impl for<'py> Fn(&Bound<'py, Socket>, Args<'_, 'py>, Arg<'_, 'py>) -> Option<PyResult<Bound<'py, PyAny>>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: methods are called by attached OS threads, with live arguments.
     unsafe {
         let py = Python::assume_attached();
         let count = nargs as usize;
-        if kwnames.is_null() && (1..=MOST).contains(&count) {
+        if (kwnames.is_null() || is_expires(kwnames)) && (1..=MOST).contains(&count) {
             let socket = borrowed(py, slf);
             let all: [_; MOST] = std::array::from_fn(|i| borrowed(py, if i < count { *args.add(i) } else { slf }));
+            let expires = borrowed(py, if kwnames.is_null() { ffi::Py_None() } else { *args.add(count) });
             let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                quick(socket.cast_unchecked(), &all[..count])
+                quick(socket.cast_unchecked(), &all[..count], Some(&*expires).filter(|expires| !expires.is_none()))
             }));
             if let Some(made) = made.unwrap_or_else(|_| Some(Err(bug()))) {
                 return returned(py, made);
@@ -95,7 +109,7 @@ unsafe fn call(
 }
 
 /// The optional second argument of a quick call.
-fn maxlen<'a, 'py>(args: Args<'a, 'py>) -> Option<&'a Bound<'py, PyAny>> {
+fn maxlen<'a, 'py>(args: Args<'a, 'py>) -> Arg<'a, 'py> {
     args.get(1).map(|maxlen| &**maxlen).filter(|maxlen| !maxlen.is_none())
 }
 
@@ -107,8 +121,8 @@ unsafe extern "C" fn recv(
 ) -> *mut ffi::PyObject {
     // SAFETY: as the interpreter calls us.
     unsafe {
-        call(slf, args, nargs, kwnames, &STREAM[0].base, |socket, args| {
-            (args.len() <= 2).then(|| ops::recv(socket, &args[0], maxlen(args), None))
+        call(slf, args, nargs, kwnames, &STREAM[0].base, |socket, args, expires| {
+            (args.len() <= 2).then(|| ops::recv(socket, &args[0], maxlen(args), expires))
         })
     }
 }
@@ -121,8 +135,8 @@ unsafe extern "C" fn send(
 ) -> *mut ffi::PyObject {
     // SAFETY: as the interpreter calls us.
     unsafe {
-        call(slf, args, nargs, kwnames, &STREAM[1].base, |socket, args| {
-            (args.len() <= 2).then(|| ops::send(socket, &args[0], maxlen(args), None))
+        call(slf, args, nargs, kwnames, &STREAM[1].base, |socket, args, expires| {
+            (args.len() <= 2).then(|| ops::send(socket, &args[0], maxlen(args), expires))
         })
     }
 }
@@ -135,8 +149,8 @@ unsafe extern "C" fn recv_from(
 ) -> *mut ffi::PyObject {
     // SAFETY: as the interpreter calls us.
     unsafe {
-        call(slf, args, nargs, kwnames, &DATAGRAM[0].base, |socket, args| {
-            (args.len() <= 2).then(|| datagrams::recv_from(socket, &args[0], maxlen(args), true, None, None))
+        call(slf, args, nargs, kwnames, &DATAGRAM[0].base, |socket, args, expires| {
+            (args.len() <= 2).then(|| datagrams::recv_from(socket, &args[0], maxlen(args), true, None, expires))
         })
     }
 }
@@ -149,11 +163,11 @@ unsafe extern "C" fn send_to(
 ) -> *mut ffi::PyObject {
     // SAFETY: as the interpreter calls us.
     unsafe {
-        call(slf, args, nargs, kwnames, &DATAGRAM[1].base, |socket, args| {
+        call(slf, args, nargs, kwnames, &DATAGRAM[1].base, |socket, args, expires| {
             let host = args.get(2).map(|host| &**host).filter(|host| !host.is_none());
             match datagrams::peer(socket.get(), host, None) {
-                Ok(Peer::Any) => Some(datagrams::send_to(socket, &args[0], maxlen(args), None, None)),
-                Ok(Peer::Address(to)) => Some(datagrams::send_to(socket, &args[0], maxlen(args), Some(to), None)),
+                Ok(Peer::Any) => Some(datagrams::send_to(socket, &args[0], maxlen(args), None, expires)),
+                Ok(Peer::Address(to)) => Some(datagrams::send_to(socket, &args[0], maxlen(args), Some(to), expires)),
                 Ok(Peer::Name) => None,
                 Err(error) => Some(Err(error)),
             }
@@ -183,6 +197,7 @@ fn definition(
 pub fn own_methods(class_: &Bound<'_, PyType>) -> PyResult<()> {
     let class = class_;
     let py = class.py();
+    EXPIRES.store(PyString::intern(py, "expires").into_ptr(), Ordering::Release);
     let methods = if class.is_subclass_of::<Stream>()? { &STREAM } else { &DATAGRAM };
     for own in methods {
         let name = own.name.to_string_lossy();

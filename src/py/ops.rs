@@ -531,8 +531,7 @@ impl Op {
                 };
                 let attempt = self.attempt(py, source, &lease, seen, direction)?;
                 if !seen.is_ready() && self.is_unannounced() && !matches!(attempt, Attempt::WouldBlock) {
-                    // Nor does an event tell whoever comes next.
-                    drop(ready.event(false));
+                    tell_the_next(ready);
                 }
                 match attempt {
                     Attempt::Done(value) => return Ok(Step::Done(value)),
@@ -986,6 +985,13 @@ impl Drop for Op {
         // SAFETY: the operation's own reference, or null. Operations are made and dropped by calls from Python.
         unsafe { ffi::Py_XDECREF(self.object) };
     }
+}
+
+/// Whoever comes next tries too, though no event tells.
+#[cold]
+#[inline(never)] // what drops a thread is kept out of the path of each message
+fn tell_the_next(ready: &Readiness<Waiter<Handle>>) {
+    drop(ready.event(false));
 }
 
 /// How many of so many bytes a system call is to move: all, unless in chaos.
