@@ -132,7 +132,7 @@ SCENARIOS = {
     '1kx64': Scenario('1 KB x 64', 'echo', (64, 1024)),
     '1kx1000': Scenario('1 KB x 1,000', 'echo', (1000, 1024)),
     '10kx64': Scenario('10 KB x 64', 'echo', (64, 10240)),
-    '100kx64': Scenario('100 KB x 64', 'echo', (64, 102400), server_arguments=('--buffer', '131072')),
+    '100kx64': Scenario('100 KB x 64', 'echo', (64, 102400), mode='bytes', server_arguments=('--buffer', '131072')),
     'pipelined': Scenario('64 bytes x 64, 16 outstanding on each', 'echo', (64, 64), ('--outstanding', '16')),
     'unix1kx64': Scenario('unix stream, 1 KB x 64', 'echo', (64, 1024), unix=True),
     'accept': Scenario('accept + 1 byte each way + close, 64 at a time', 'accept', (64,), unit='conn', mode='bytes'),

@@ -537,6 +537,29 @@ def test_operation_that_expires_closes_the_socket_and_raises_timeout(peer, opera
     assert 'the socket is closed' in str(error)
 
 
+@pytest.mark.parametrize('most', [65536, 65537, 300_000, 5_000_000])
+def test_recv_of_many_bytes_gives_what_there_is(most):
+    """Up to 64 KB come by way of a buffer that all share, more straight into their own object."""
+    ours, theirs = socket.socketpair()
+    data = bytes(range(256)) * 400
+
+    async def main():
+        with theirs, sock.fromsocket(ours) as conn:
+            for size in (1, 257, 70_000, len(data)):
+                reader = sock.newthread(conn.recv, most)  # waits first: there is nothing
+                theirs.sendall(data[:size])
+                got = await reader
+                while len(got) < size:
+                    more = await conn.recv(most)
+                    assert 0 < len(more) <= most
+                    got += more
+                assert got == data[:size]
+            theirs.close()
+            assert await conn.recv(most) == b''
+
+    run(main())
+
+
 @pytest.mark.parametrize('operation', ['recv', 'send'])
 def test_deadline_is_the_same_however_the_call_is_written(operation):
     """Calls with `expires` alone as keyword have a way of their own, by the interpreter's own object of that name."""

@@ -883,10 +883,14 @@ impl Op {
     #[inline(never)] // out of the way of the shorter operations
     fn recv_bytes(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>, seen: Snapshot) -> Outcome<Attempt> {
         let room = part(py, self.want.min(LARGEST));
-        let got = with_scratch(room, |data| {
-            // SAFETY: the scratch has `room` bytes, which are read only as far as they were written.
-            unsafe { lease.recv(data, room).map(|n| (n, PyBytes::new(py, std::slice::from_raw_parts(data, n)))) }
-        });
+        let got = if room > SCRATCH {
+            recv_large(py, lease, room)
+        } else {
+            with_scratch(room, |data| {
+                // SAFETY: the scratch has `room` bytes, which are read only as far as they were written.
+                unsafe { lease.recv(data, room).map(|n| (n, PyBytes::new(py, std::slice::from_raw_parts(data, n)))) }
+            })
+        };
         match got {
             Ok((n, bytes)) => {
                 source.received.add(n);
@@ -1006,6 +1010,31 @@ fn with_scratch<R>(room: usize, call: impl FnOnce(*mut u8) -> R) -> R {
     }
     // SAFETY: this OS thread's own buffer, used by nobody else meanwhile, as no code of others runs.
     SCRATCH_BUFFER.with(|scratch| call(unsafe { (*scratch.get()).as_mut_ptr() }))
+}
+
+/// Up to `room` bytes as the object that they are received into. A large one that is let go of serves the next one, and
+/// is in the cache still; a buffer of each connection's own is not.
+fn recv_large<'py>(py: Python<'py>, lease: &Lease<'_>, room: usize) -> io::Result<(usize, Bound<'py, PyBytes>)> {
+    // SAFETY: a writer of `room` bytes, or null with an exception that is of no memory. It is finished or discarded once,
+    // and bytes that were never written are not in what it gives.
+    unsafe {
+        let writer = ffi::compat::PyBytesWriter_Create(room as ffi::Py_ssize_t);
+        if !writer.is_null() {
+            let n = match lease.recv(ffi::compat::PyBytesWriter_GetData(writer).cast(), room) {
+                Ok(n) => n,
+                Err(failed) => {
+                    ffi::compat::PyBytesWriter_Discard(writer);
+                    return Err(failed);
+                }
+            };
+            let bytes = ffi::compat::PyBytesWriter_FinishWithSize(writer, n as ffi::Py_ssize_t);
+            if let Some(bytes) = Bound::from_owned_ptr_or_opt(py, bytes) {
+                return Ok((n, bytes.cast_into_unchecked()));
+            }
+        }
+        drop(PyErr::fetch(py));
+        Err(io::ErrorKind::OutOfMemory.into())
+    }
 }
 
 /// As much of the file as the socket takes.
