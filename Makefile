@@ -145,8 +145,9 @@ format: $(VENV)/.lint ## format all sources
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/.bench ## measure against a native server and the other libraries, half an hour; makes docs/benchmarks.md
+bench: $(VENV)/.bench ## measure against a native server and the other libraries, 40 minutes; makes docs/benchmarks.md
 	$(BIN)/python benches/bench.py
+	$(BIN)/python benches/bench.py --quick --rounds 9 --seconds 0.6 --warmup 0.3 --name bars
 	$(BIN)/python benches/scheduling.py
 	-$(BIN)/python benches/sharing.py --check
 ifneq ($(PYTHON_FREETHREADED),)

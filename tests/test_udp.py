@@ -44,6 +44,31 @@ def test_datagrams_come_whole_with_their_sender(family):
     run(main)
 
 
+def test_addresses_of_senders_are_right_and_kept():
+    """They are kept in a table that grows; two that want the same place there take turns, which few do."""
+
+    async def main():
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(sock.udp())
+            server.bind('127.0.0.1')
+            clients = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(32)]
+            for client in clients:
+                client.connect(tuple(server.local_addr))
+            before = []
+            for _ in range(12):
+                addresses = []
+                for client in clients:
+                    client.send(b'x')
+                    _, addr = await server.recvfrom(10, expires=soon())
+                    assert tuple(addr) == client.getsockname()
+                    addresses.append(addr)
+                same = sum(addr is then for addr, then in zip(addresses, before, strict=bool(before)))
+                before = addresses
+            assert same >= 24
+
+    run(main)
+
+
 @pytest.mark.parametrize('how', ['address', 'numbers', 'name', 'service', 'addrinfo', 'keywords'])
 def test_send_takes_addresses_and_names(udp, other, how):
     host, port = other.getsockname()

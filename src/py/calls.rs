@@ -1,4 +1,4 @@
-//! `newthread`, `recv` and `send` once more, as the interpreter calls them cheapest: with plain C arguments; methods owned
+//! `newthread`, `clock`, `recv` and `send` once more, as the interpreter calls them cheapest: with plain C arguments; methods owned
 //! by the very class of the object, which is what its specialized calls ask for (3.13: 60 ns less for each call). Keyword
 //! arguments but `expires`, and whatever else is rare, go to the complete function, or the method of the base class.
 
@@ -14,6 +14,7 @@ use pyo3::types::{PyString, PyType};
 
 use super::ops;
 use super::ops::datagrams::{self, Peer};
+use super::poller;
 use super::socket::{Socket, Stream};
 use super::thread;
 
@@ -175,10 +176,15 @@ unsafe extern "C" fn send_to(
     }
 }
 
+fn with_keywords(function: ffi::PyCFunctionFastWithKeywords) -> (ffi::PyMethodDefPointer, c_int) {
+    let function = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
+    (function, ffi::METH_FASTCALL | ffi::METH_KEYWORDS as c_int)
+}
+
 /// What the interpreter is told of a function that stands for `complete`. It stays for ever.
 fn definition(
     name: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
+    (function, flags): (ffi::PyMethodDefPointer, c_int),
     complete: &Bound<'_, PyAny>,
 ) -> PyResult<&'static mut ffi::PyMethodDef> {
     let signature: String = complete.getattr("__text_signature__")?.extract()?;
@@ -186,8 +192,8 @@ fn definition(
     let doc = CString::new(format!("{}{signature}\n--\n\n{doc}", name.to_string_lossy()))?;
     Ok(Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: name.as_ptr().cast::<c_char>(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS as c_int,
+        ml_meth: function,
+        ml_flags: flags,
         ml_doc: doc.into_raw(),
     })))
 }
@@ -202,7 +208,7 @@ pub fn own_methods(class_: &Bound<'_, PyType>) -> PyResult<()> {
     for own in methods {
         let name = own.name.to_string_lossy();
         let method = class.getattr(&*name)?;
-        let definition = definition(own.name, own.function, &method)?;
+        let definition = definition(own.name, with_keywords(own.function), &method)?;
         own.base.store(method.into_ptr(), Ordering::Release);
         // SAFETY: a live class, of the sockets that its base says, and a definition that lives for ever.
         let descriptor =
@@ -235,17 +241,27 @@ unsafe extern "C" fn newthread(
     }
 }
 
-/// Puts the quick `newthread` before the one that takes all arguments.
-pub fn add_newthread(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    let complete = pyo3::wrap_pyfunction!(thread::newthread, module)?;
-    let definition = definition(c"newthread", newthread, complete.as_any())?;
-    NEWTHREAD.store(complete.into_ptr(), Ordering::Release);
-    let name = module.name()?;
-    // SAFETY: a definition that lives for ever.
-    let quick = unsafe {
+unsafe extern "C" fn clock(_module: *mut ffi::PyObject, _none: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as the interpreter calls a function, attached.
+    unsafe { ffi::PyFloat_FromDouble(poller::clock()) }
+}
+
+/// Puts the quick functions before the complete ones.
+pub fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let newthread_ = pyo3::wrap_pyfunction!(thread::newthread, module)?;
+    add(module, definition(c"newthread", with_keywords(newthread), newthread_.as_any())?)?;
+    NEWTHREAD.store(newthread_.into_ptr(), Ordering::Release);
+    let complete = pyo3::wrap_pyfunction!(poller::clock, module)?;
+    let function = (ffi::PyMethodDefPointer { PyCFunction: clock }, ffi::METH_NOARGS);
+    add(module, definition(c"clock", function, complete.as_any())?)
+}
+
+fn add(module: &Bound<'_, PyModule>, definition: &'static mut ffi::PyMethodDef) -> PyResult<()> {
+    let (py, name) = (module.py(), module.name()?);
+    // SAFETY: a definition that lives for ever, with its name.
+    unsafe {
+        let called = CStr::from_ptr(definition.ml_name).to_string_lossy();
         let quick = ffi::PyCFunction_NewEx(definition, ptr::null_mut(), name.as_ptr());
-        Bound::from_owned_ptr_or_err(py, quick)
-    }?;
-    module.add("newthread", quick)
+        module.add(&*called, Bound::from_owned_ptr_or_err(py, quick)?)
+    }
 }

@@ -1,6 +1,7 @@
 //! What Python sees; no logic.
 
 mod address;
+mod attached;
 mod calls;
 mod deadline;
 mod error;
@@ -59,6 +60,6 @@ mod _sock {
         module.add("POLL", crate::sys::POLL)?;
         ops::make_types(module)?;
         thread::make_type(module.py());
-        calls::add_newthread(module)
+        calls::add_functions(module)
     }
 }

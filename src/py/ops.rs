@@ -26,6 +26,7 @@ use pyo3::types::{PyBytes, PyString};
 
 use self::datagrams::{Outgoing, Receive, Rooms};
 use super::address::SockAddr;
+use super::attached::Attached;
 use super::calls::bug;
 use super::error::{self, Moved};
 use super::number::{self, NoInt};
@@ -75,7 +76,7 @@ enum What {
     /// The next datagram.
     Datagram(Receive),
     /// A datagram to an address, or to the connected one.
-    SendTo(Option<Py<SockAddr>>),
+    SendTo(Option<Attached<SockAddr>>),
     /// The datagrams that are there.
     RecvMany(Box<Rooms>),
     /// Several datagrams, each to its address. `want` and `moved` count datagrams.

@@ -63,13 +63,11 @@ pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
         let message = format!("{what} a sock.clock() value, e.g. sock.clock() + 5, and this is not a number");
         return Err(PyValueError::new_err(message));
     }
-    let mut nanoseconds = (seconds * 1e9).ceil();
-    if nanoseconds / 1e9 < seconds {
-        // The product was rounded down, and by `clock()` that moment would be the last digit too early.
-        nanoseconds = (nanoseconds * (1.0 + f64::EPSILON)).ceil();
-    }
     // `as` saturates: the past becomes 0, whatever is too far away never.
-    Ok(nanoseconds as u64)
+    let nanoseconds = (seconds * 1e9) as u64;
+    // By `clock()`, a moment whose last digits were cut off would be too early.
+    let early = (nanoseconds as f64) / 1e9 < seconds;
+    Ok(if early { nanoseconds.saturating_add((nanoseconds >> 52).max(1)) } else { nanoseconds })
 }
 
 #[pyclass(frozen, subclass, weakref, module = "sock._sock")]

@@ -7,8 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::hint::black_box;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop};
-use std::ops::Deref;
+use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -21,6 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTypeInfo, intern};
 
+use super::attached::Attached;
 use super::poller::Poller;
 use super::{Handle, Hub, error, ops};
 use crate::poller::{Roster, Thread};
@@ -201,29 +201,6 @@ pub struct Task {
 /// A hub as its threads hold it, counted by the interpreter: that costs the OS thread that made it next to nothing.
 #[pyclass(frozen, module = "sock._sock")]
 pub struct Held(Arc<Hub>);
-
-/// A reference that goes only where the OS thread is attached, as those of an object do, and so without asking.
-struct Attached<T>(ManuallyDrop<Py<T>>);
-
-impl<T> Attached<T> {
-    fn new(object: Py<T>) -> Self {
-        Attached(ManuallyDrop::new(object))
-    }
-}
-
-impl<T> Deref for Attached<T> {
-    type Target = Py<T>;
-    fn deref(&self) -> &Py<T> {
-        &self.0
-    }
-}
-
-impl<T> Drop for Attached<T> {
-    fn drop(&mut self) {
-        // SAFETY: the reference is ours, and the OS thread is attached.
-        unsafe { ffi::Py_DECREF(self.0.as_ptr()) };
-    }
-}
 
 /// A reference that a thread gives back at its end, so that the next one gets the memory while it is in the cache. It is
 /// changed under the thread's lock alone, by the thread's own turn, or when nobody can reach the thread any more.

@@ -10,9 +10,9 @@ use crate::sys::OsAddress;
 
 use super::super::socket::Datagram;
 use super::{
-    Address, Arg, Attempt, Bound, Lease, Making, Moved, Op, Outcome, Py, PyAny, PyAnyMethods, PyBufferError, PyBytes,
-    PyErr, PyResult, PyTypeError, PyValueError, Python, SockAddr, Socket, Source, What, count, counted, error, fail,
-    ffi, io, limit, number, sys, with_scratch,
+    Address, Arg, Attached, Attempt, Bound, Lease, Making, Moved, Op, Outcome, Py, PyAny, PyAnyMethods, PyBufferError,
+    PyBytes, PyErr, PyResult, PyTypeError, PyValueError, Python, SockAddr, Socket, Source, What, count, counted, error,
+    fail, ffi, io, limit, number, sys, with_scratch,
 };
 use pyo3::prelude::*;
 
@@ -172,7 +172,9 @@ impl Outgoing {
 pub struct Senders(parking_lot::Mutex<Vec<Option<Py<SockAddr>>>>);
 
 impl Senders {
-    const SLOTS: usize = 256;
+    /// A table grows where two senders want the same place.
+    const FEWEST: usize = 16;
+    const MOST: usize = 1024;
 
     fn object<'py>(&self, py: Python<'py>, from: Option<Address>) -> PyResult<Bound<'py, PyAny>> {
         let Some(from) = from else {
@@ -182,19 +184,29 @@ impl Senders {
             return Ok(SockAddr(from).into_pyobject(py)?.into_any());
         };
         let hash = u32::from(*inet.ip()) ^ u32::from(inet.port()).wrapping_mul(0x9E37_79B1) >> 16;
-        let slot = hash as usize % Self::SLOTS;
-        if let Some(Some(known)) = self.0.lock().get(slot)
-            && known.get().0 == from
+        // A length is 0 or a power of two.
+        let place = |length: usize| hash as usize & length.wrapping_sub(1);
         {
-            return Ok(known.bind(py).clone().into_any());
+            let slots = self.0.lock();
+            if let Some(Some(known)) = slots.get(place(slots.len()))
+                && known.get().0 == from
+            {
+                return Ok(known.bind(py).clone().into_any());
+            }
         }
         let new = Bound::new(py, SockAddr(from))?;
         let old = {
             let mut slots = self.0.lock();
-            if slots.is_empty() {
-                slots.resize_with(Self::SLOTS, || None);
-            }
-            slots[slot].replace(new.clone().unbind())
+            let length = slots.len();
+            let grows = length == 0 || length < Self::MOST && slots[place(length)].is_some();
+            let before = if grows {
+                let longer = std::iter::repeat_with(|| None).take((2 * length).max(Self::FEWEST)).collect();
+                std::mem::replace(&mut *slots, longer)
+            } else {
+                Vec::new()
+            };
+            let length = slots.len();
+            (before, slots[place(length)].replace(new.clone().unbind()))
         };
         drop(old); // under no lock
         Ok(new.into_any())
@@ -456,7 +468,7 @@ pub fn send_to<'py>(
     to: Option<Bound<'py, SockAddr>>,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut op = Making::on_socket(socket, What::SendTo(to.map(Bound::unbind)), expires)?;
+    let mut op = Making::on_socket(socket, What::SendTo(to.map(|to| Attached::new(to.unbind()))), expires)?;
     op.pin(socket.py(), data, false)?;
     op.want = limit(maxlen, op.room(), "maxlen")?;
     Ok(op.made())
