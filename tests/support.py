@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import sock
 
-EXAMPLES = Path(__file__).parent.parent / 'examples'
+TESTS = Path(__file__).parent
+EXAMPLES = TESTS.parent / 'examples'
 
 LINUX = sys.platform == 'linux'
 

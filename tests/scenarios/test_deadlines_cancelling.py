@@ -14,7 +14,7 @@ import time
 
 import pytest
 import sock
-from support import LINUX, python
+from support import LINUX, TESTS, python
 
 #: Moments around a deadline at which something else happens, in seconds: before it, with it, after it.
 AROUND = [offset / 10_000 for offset in range(-20, 41)]
@@ -326,17 +326,15 @@ def test_s38_hundred_thousand_deadlines_set_and_cancelled_leave_memory_flat(thre
     """Scenario 38: 100,000 deadlines set and cancelled -> memory flat (no heap of dead entries), next due found in
     O(log n)."""
     python(f"""
-        import gc, os, socket, sock
+        import gc, socket, sys, sock
+        sys.path.append({str(TESTS)!r})
+        from leaks import resident
 
         ours, other = socket.socketpair()
         conn = sock.fromsocket(ours)
 
         async def sleeps():
             await sock.sleep(3600)
-
-        def resident():
-            with open('/proc/self/statm') as statm:
-                return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
         async def together():
             # All set at the same time, and cancelled.

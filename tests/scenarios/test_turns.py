@@ -15,7 +15,7 @@ import time
 import pytest
 import sock
 from sock import _group, _scheduler, _sockets, _sync, _timers
-from support import LINUX, busy, interrupt, python
+from support import LINUX, TESTS, busy, interrupt, python
 
 posix = pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
 forks = pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
@@ -174,7 +174,9 @@ def test_s44_million_threads_and_hundred_thousand_alive_leave_no_memory_behind(t
     """Scenario 44: 1,000,000 threads started and ended; 100,000 alive -> memory returns; recursion limit untouched by
     nested `newthread`."""
     python(f"""
-        import gc, os, sock
+        import gc, sys, sock
+        sys.path.append({str(TESTS)!r})
+        from leaks import resident
 
         async def ends_at_once():
             pass
@@ -195,10 +197,6 @@ def test_s44_million_threads_and_hundred_thousand_alive_leave_no_memory_behind(t
                     sock.newthread(ends_at_once)
                     last = sock.newthread(yields)
                 await last
-
-        def resident():
-            with open('/proc/self/statm') as statm:
-                return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
         def round_trip():
             sock.run(alive, threads={threads})
