@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -57,6 +58,8 @@ uncaptured = pytest.StashKey()
 
 
 def pytest_configure(config):
+    # In the background of a script Ctrl-C is ignored, also by the programs that are started there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with config.pluginmanager.getplugin('capturemanager').global_and_fixture_disabled():
         config.stash[uncaptured] = os.fdopen(os.dup(2), 'w')
 

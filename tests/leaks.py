@@ -20,6 +20,9 @@ CLIENTS = 32
 #: What the process's memory may grow by, in bytes: that of the allocators, whose pages never are all in use.
 MEMORY = 3 << 20
 
+#: AddressSanitizer watches, and keeps what was freed.
+ASAN = 'libasan' in os.environ.get('LD_PRELOAD', '')
+
 
 class Day:
     def __init__(self, connections):
@@ -101,8 +104,8 @@ async def read(conn):
 
 
 def resident():
-    """The process's memory, in bytes; 0 where the system does not tell, or AddressSanitizer keeps what was freed."""
-    if 'libasan' in os.environ.get('LD_PRELOAD', ''):
+    """The process's memory, in bytes; 0 where the system does not tell, or where it says nothing."""
+    if ASAN:
         return 0
     try:
         with open('/proc/self/statm') as file:

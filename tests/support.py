@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import sock
+from leaks import ASAN
 
 TESTS = Path(__file__).parent
 EXAMPLES = TESTS.parent / 'examples'
@@ -26,8 +28,12 @@ LINUX = sys.platform == 'linux'
 #: Windows, and not the real one.
 WINE = sys.platform == 'win32' and hasattr(ctypes.WinDLL('ntdll'), 'wine_get_version')
 
-#: How many times as long as elsewhere something may take: most system calls of Wine go through a server.
-SLOWER = 4 if WINE else 1
+#: How many times as long as elsewhere something may take: most system calls of Wine go through a server, and
+#: AddressSanitizer looks at each access to memory, and at each allocation.
+SLOWER = 4 if WINE or ASAN else 1
+
+#: The environment of programs of others, at which AddressSanitizer does not look.
+OTHERS = {name: value for name, value in os.environ.items() if not (ASAN and name == 'LD_PRELOAD')}
 
 #: Wine does not say how many there are.
 PROCESSORS = os.cpu_count() or 1
@@ -78,6 +84,20 @@ def polling(count, poll=lambda: sock.start(30 * SLOWER)):
         assert not any(os_thread.is_alive() for os_thread in os_threads), 'an OS thread did not come back'
 
 
+@functools.cache
+def _mortal():
+    before = ['setpriv', '--pdeathsig', 'KILL', '--']
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        subprocess.run([*before, 'true'], capture_output=True, check=True)
+        return before
+    return []
+
+
+def mortal(command):
+    """The command of a program that is killed when this OS thread ends, however that ends: Linux's, with util-linux."""
+    return [*_mortal(), *map(str, command)]
+
+
 def python(code, *args, **options):
     """Runs a program that has to end quietly; what it printed."""
     command = [sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *args]
@@ -92,7 +112,7 @@ def serving(*command, interrupt=True):
 
     It is ended as Ctrl-C does, or else by the end of its input, and must have nothing to complain of.
     """
-    command = [sys.executable, *map(str, command), '--port', '0']
+    command = mortal([sys.executable, *command, '--port', '0'])
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -550,7 +550,7 @@ def test_s40_wall_clock_that_leaps_changes_nothing(tmp_path, threads):
 
         sock.run(main, threads={threads})
         """,
-        env={**os.environ, 'LD_PRELOAD': str(library)},
+        env={**os.environ, 'LD_PRELOAD': f'{os.environ.get("LD_PRELOAD", "")} {library}'.strip()},
     )
 
 
