@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sock.testing
-from support import serving
+from support import OTHERS, serving
 
 from .servers import Nginx, needed
 
@@ -57,6 +57,7 @@ def report(program):
 
     def run(name, *args, **options):
         command = [program(name), *map(str, args)]
+        options = {'env': OTHERS, **options}
         done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, **options)
         assert done.returncode == 0, f'{done.returncode}: {done.stdout}{done.stderr}'
         return done.stdout

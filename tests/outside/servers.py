@@ -7,6 +7,7 @@ import time
 
 import pytest
 import sock
+from support import OTHERS, mortal
 
 #: Seconds that a server has to come up, or to go.
 PATIENCE = 10
@@ -37,7 +38,9 @@ def running(command, port, folder):
     """Runs a server, which stays in the foreground and takes connections at that port of 127.0.0.1."""
     log = folder / 'log'
     with log.open('wb') as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            mortal(command), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=OTHERS
+        )
     try:
         until = time.monotonic() + PATIENCE
         while not answers(port):

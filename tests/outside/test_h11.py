@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import sock
-from support import run
+from support import OTHERS, run
 from tls_client import TLS
 
 from .servers import PATIENCE, needed, with_server
@@ -145,7 +145,7 @@ def curl(program):
 
     def called(*args):
         command = [path, '-sS', '--max-time', str(PATIENCE), '--http1.1', *args]
-        return subprocess.run(command, capture_output=True, timeout=2 * PATIENCE, check=True)
+        return subprocess.run(command, capture_output=True, timeout=2 * PATIENCE, check=True, env=OTHERS)
 
     return called
 

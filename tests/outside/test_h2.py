@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 import sock
-from support import run
+from support import OTHERS, run
 from tls_client import TLS
 
 from .servers import PATIENCE, needed, with_server
@@ -189,7 +189,7 @@ def test_curl_gets_its_bodies_back(server, program, certificate, tmp_path):
         options = ['-sSv', '--max-time', str(PATIENCE), '--cacert', certificate[0], '--data-binary', f'@{file}']
         options.append('--http2' if scheme == 'https' else '--http2-prior-knowledge')
         command = [path, *options, *(url + name for name in names)]
-        return subprocess.run(command, capture_output=True, timeout=2 * PATIENCE, check=True)
+        return subprocess.run(command, capture_output=True, timeout=2 * PATIENCE, check=True, env=OTHERS)
 
     # curl 7.88 cannot use a connection again whose HTTP/2 was not negotiated: https://github.com/curl/curl/pull/10643
     names = ['/one', '/two', '/three'] if scheme == 'https' else ['/one']
@@ -207,7 +207,7 @@ def test_h2load_gets_all_answers(server, program, tmp_path):
 
     def client(port):
         command = [path, '-n2000', '-c10', '-m20', '-d', file, f'{scheme}://127.0.0.1:{port}/load']
-        return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True)
+        return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True, env=OTHERS)
 
     done = with_server(serve, client)
     assert re.search(r'requests: 2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed', done.stdout)

@@ -5,7 +5,7 @@ import os
 import re
 
 import pytest
-from support import EXAMPLES
+from support import EXAMPLES, OTHERS
 
 #: A response to a request for it: small enough to go in one call.
 PAGE = b'<p>hello'
@@ -124,7 +124,7 @@ def test_siege_has_every_transaction_succeed(report, web, tmp_path, connection):
     (tmp_path / 'siegerc').write_text(f'connection = {connection}\njson_output = true\nlimit = 255\n')
     with web as server:
         # It writes a configuration of its own where it finds none.
-        environment = os.environ | {'HOME': str(tmp_path)}
+        environment = OTHERS | {'HOME': str(tmp_path)}
         arguments = ['--rc', tmp_path / 'siegerc', '--benchmark', '--concurrent=50', '--reps=40']
         printed = report('siege', *arguments, f'http://127.0.0.1:{server.port}/', env=environment)
     told = json.loads(printed[printed.index('{') :])

@@ -5,7 +5,7 @@ import json
 import subprocess
 
 import pytest
-from support import EXAMPLES
+from support import EXAMPLES, OTHERS, mortal
 
 BYTES = 200 * 1024 * 1024
 #: At most so many are of its own messages: what is wanted, and what came of it.
@@ -16,7 +16,7 @@ CONTROL = 20_000
 def iperf3_server(path, port):
     """iperf3's server, for one test."""
     command = [path, '--server', '--one-off', '--forceflush', '--bind', '127.0.0.1', '--port', str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(mortal(command), stdout=subprocess.PIPE, text=True, env=OTHERS)
     try:
         assert any(line.startswith('Server listening') for line in process.stdout)
         yield

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 import sock
-from support import LINUX, run
+from support import LINUX, OTHERS, mortal, run
 
 DATA = os.urandom(3_000_000)
 
@@ -71,7 +71,7 @@ def socat(program):
             # With the second -d it says where it listens.
             command = [path, '-d', '-d', '-t', str(PATIENCE), *options, *addresses]
             process = subprocess.Popen(
-                command, stdin=file, stdout=output, stderr=subprocess.PIPE, start_new_session=True
+                mortal(command), stdin=file, stdout=output, stderr=subprocess.PIPE, start_new_session=True, env=OTHERS
             )
             try:
                 yield Socat(process, output)

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import heapq
+import io
 import os
 import random
 import re
@@ -19,6 +20,7 @@ import time
 
 import pytest
 import sock
+from support import OTHERS
 
 with contextlib.suppress(ImportError):
     # Of Unix.
@@ -179,6 +181,41 @@ def accept_suffers(error, threads, raises=None):
     assert sum('INJECTED' in call for call in calls) >= 3
 
 
+# Disks
+
+# Numbers of these system calls, the same for each processor.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+
+
+@contextlib.contextmanager
+def small_disk(size):
+    """A disk with room for so many bytes, mounted nowhere. Gives what opens its files by name and mode."""
+    if not sys.platform.startswith('linux') or os.geteuid() != 0:
+        pytest.skip('needs a disk of its own: root, on Linux')
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(*args):
+        result = libc.syscall(*args)
+        if result < 0:
+            pytest.skip(f'no file system of its own here: {os.strerror(ctypes.get_errno())}')
+        return result
+
+    with contextlib.ExitStack() as stack:
+        # Each with the flag to be closed by exec.
+        making = call(_FSOPEN, b'tmpfs', 1)
+        stack.callback(os.close, making)
+        call(_FSCONFIG, making, _FSCONFIG_SET_STRING, b'size', str(size).encode(), 0)
+        call(_FSCONFIG, making, _FSCONFIG_CMD_CREATE, None, None, 0)
+        root = call(_FSMOUNT, making, 1, 0)
+        stack.callback(os.close, root)
+
+        def opener(name, flags):
+            return os.open(name, flags, 0o600, dir_fd=root)
+
+        yield lambda name, mode: io.FileIO(name, mode, opener=opener)
+
+
 # Networks
 
 _CLONE_NEWNET = 0x40000000
@@ -188,7 +225,7 @@ _IFF_TUN, _IFF_NO_PI = 1, 0x1000
 
 def command(*words):
     """A command that must succeed, in the network namespace of this OS thread; what it printed."""
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True, env=OTHERS)
     assert done.returncode == 0, f'{" ".join(words)}: {done.stderr}'
     return done.stdout
 
