@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import sock
-from support import LINUX, run
+from support import LINUX, run, unread
 
 
 @pytest.fixture
@@ -164,3 +164,170 @@ def test_out_of_descriptors_is_too_many_open_files(peer, file, content, monkeypa
 
     run(main())
     assert not conn.closed
+
+
+@pytest.fixture
+def stalled():
+    """A pipe that gives a few bytes, and then nothing until the test is over."""
+    read, write = os.pipe()
+    os.write(write, b'few')
+    with os.fdopen(read, 'rb', buffering=0) as f:
+        try:
+            yield f
+        finally:
+            os.close(write)
+
+
+def test_expiry_while_the_file_gives_nothing(peer, stalled):
+    conn, other = peer
+
+    async def main():
+        with pytest.raises(sock.Timeout, match=r'sendfile tcp 127.*3 bytes of the file were sent') as caught:
+            await conn.sendfile(stalled, expires=sock.clock() + 0.05)
+        assert caught.value.sent == 3
+        assert conn.closed
+
+    run(main)
+    assert unread(other) == b'few'
+
+
+def test_deadline_of_the_thread_while_the_file_gives_nothing(peer, stalled):
+    conn, _ = peer
+
+    async def main():
+        with pytest.raises(sock.Timeout) as caught, sock.deadline(sock.clock() + 0.05):
+            await conn.sendfile(stalled)
+        assert caught.value.sent == 3
+        assert conn.closed
+
+    run(main)
+
+
+def test_cancel_while_the_file_gives_nothing_leaves_the_connection_whole(peer, stalled):
+    conn, other = peer
+
+    async def main():
+        with conn:
+            sending = sock.newthread(conn.sendfile, stalled)
+            while not conn.stats.bytes_sent:
+                await sock.sleep(0)
+            # It has the place of a writer also while it reads.
+            with pytest.raises(sock.Busy, match='sendfile'):
+                await conn.send(b'in between')
+            sending.cancel()
+            with pytest.raises(sock.Cancelled) as caught:
+                await sending
+            assert caught.value.sent == 3
+            await conn.send(b' and more')
+
+    run(main)
+    assert unread(other) == b'few and more'
+
+
+def test_cancel_tells_what_went_of_a_file_in_memory(peer, content):
+    conn, other = peer
+
+    async def main():
+        with conn:
+            sending = sock.newthread(conn.sendfile, io.BytesIO(content))
+            await sock.sleep(0)
+            assert not sending.done, 'the peer does not read'
+            sending.cancel()
+            with pytest.raises(sock.Cancelled) as caught:
+                await sending
+            return caught.value.sent
+
+    sent = run(main)
+    assert unread(other) == content[:sent]
+
+
+class Failing(io.RawIOBase):
+    """Gives some bytes, and then an error."""
+
+    def __init__(self, error):
+        self.error = error
+        self.parts = [b'two', b'parts']
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1):
+        if not self.parts:
+            raise self.error
+        return self.parts.pop(0)
+
+
+def test_error_of_reading_is_an_error_of_ours_that_tells_what_went(peer):
+    conn, other = peer
+    failed = OSError(errno.EIO, 'Input/output error')
+
+    async def main():
+        with conn:
+            with pytest.raises(sock.Error, match=r'^other: read the file for sendfile to 127') as caught:
+                await conn.sendfile(Failing(failed))
+            assert (caught.value.errno, caught.value.sent) == (errno.EIO, 8)
+            assert caught.value.__cause__ is failed
+            await conn.send(b'!')
+
+    run(main)
+    assert unread(other) == b'twoparts!'
+
+
+@pytest.mark.parametrize('error', [KeyError('theirs'), EOFError()])
+def test_other_exceptions_of_the_file_come_out_as_they_are(peer, error):
+    conn, _ = peer
+
+    async def main():
+        with pytest.raises(type(error)) as caught:
+            await conn.sendfile(Failing(error))
+        assert caught.value is error
+
+    run(main)
+    assert not conn.closed
+
+
+def test_offset_in_a_pipe_is_an_error_of_ours(peer, stalled):
+    conn, _ = peer
+
+    async def main():
+        with pytest.raises(sock.Error) as caught:
+            await conn.sendfile(stalled, 1)
+        assert caught.value.errno == errno.ESPIPE
+
+    run(main)
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no pipes that do not block')
+def test_pipe_that_does_not_block_is_refused_when_it_has_nothing(peer, stalled):
+    """Not taken for its end."""
+    conn, _ = peer
+    os.set_blocking(stalled.fileno(), False)
+
+    async def main():
+        with pytest.raises(sock.InvalidArgument, match='set_blocking') as caught:
+            await conn.sendfile(stalled)
+        assert caught.value.sent == 3
+
+    run(main)
+
+
+def test_file_that_is_truncated_meanwhile_ends_there(peer, tmp_path, content):
+    conn, other = peer
+    path = tmp_path / 'content'
+    path.write_bytes(content)
+
+    async def main():
+        with conn, path.open('r+b') as f:
+            sending = sock.newthread(conn.sendfile, f)
+            assert not sending.done, 'the peer does not read yet'
+            f.truncate(1000)
+            got, receiver = receiving(other)
+            sent = await sending
+            conn.close()
+            await sock.offload(receiver.join)
+            assert len(b''.join(got)) == sent
+            # The OS may take the content of a page only when it is received.
+            assert b''.join(got)[:1000] == content[:1000]
+            return sent
+
+    assert 1000 <= run(main) < len(content)

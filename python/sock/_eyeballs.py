@@ -47,7 +47,7 @@ class Race:
         starter = newthread(self._start(), name='connect')
         try:
             while not self.won and len(self.errors) < len(self.addresses):
-                await self.socket._hold(expires)
+                await self.socket._hold(False, expires)
         except _errors.Timeout as late:
             late.args = (f'{late.message}; tried {", ".join(map(str, self.addresses))}',)
             raise

@@ -8,6 +8,7 @@ A look-up never blocks other threads, except in ``bind`` and ``listen``, which a
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import stat
@@ -18,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from . import _addrinfo, _errors, _eyeballs, _sock, _workers
 from ._addrinfo import Host
-from ._scheduler import over
+from ._scheduler import newthread, over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -257,7 +258,9 @@ class TCP(Socket, _sock.Stream):
 
         Where the OS can, it copies the file to the socket by itself, with no bytes passing through Python (Linux,
         macOS, FreeBSD, and regular files); otherwise they are read in a worker OS thread. The file's position stays
-        where it is, unless it has to be read. How many went before an error is in its ``sent``. sendfile(2).
+        where it is, unless it has to be read. How many went before an error is in its ``sent``. An OSError of reading
+        comes out as an ``Error``; when ``expires`` passes while the file gives nothing, as a pipe may, a read that has
+        begun cannot be stopped, and what it gets is dropped. sendfile(2).
         """
         for name, value in (('offset', offset), ('count', 0 if count is None else count)):
             if not isinstance(value, int) or isinstance(value, bool):
@@ -280,22 +283,65 @@ class TCP(Socket, _sock.Stream):
                     if error.sent:
                         raise
                 return await self._send_read(lambda size, sent: _read_at(own, size, offset + sent), count, expires)
-            if offset:
-                await _workers.offload(file.seek, offset)
-            return await self._send_read(lambda size, _sent: file.read(size), count, expires)
 
-    async def _send_read(self, read: Callable[[int, int], bytes], count: int | None, expires: float | None) -> int:
+            def read(size: int, sent: int) -> bytes:
+                if offset and not sent:
+                    file.seek(offset)
+                return file.read(size)
+
+            return await self._send_read(read, count, expires, in_memory=type(file) is io.BytesIO)
+
+    async def _send_read(
+        self, read: Callable[[int, int], bytes], count: int | None, expires: float | None, in_memory: bool = False
+    ) -> int:
+        """Sends what ``read`` gives, which takes how much to read at most, and how much was read before."""
         sent = 0
-        while count is None or sent < count:
-            data = await _workers.offload(read, _READ if count is None else min(_READ, count - sent), sent)
-            if not data:
-                break
-            try:
+        try:
+            while count is None or sent < count:
+                size = _READ if count is None else min(_READ, count - sent)
+                data = read(size, sent) if in_memory else await self._read(read, size, sent, expires)
+                if data is None:
+                    what = f'sendfile to {self.remote_addr}: the file does not block, and has nothing now'
+                    raise _errors.make('invalid_argument', f'{what}: os.set_blocking(file.fileno(), True)')
+                if not data:
+                    break
                 sent += await self.send(data, expires=expires)
-            except _errors.Error as error:
-                error.sent += sent
-                raise
+        except (_errors.Error, _errors.Cancelled) as error:
+            error.sent += sent
+            if error.sent and isinstance(error, _errors.Error):
+                error.args = (f'{error.message}; {error.sent} bytes of the file were sent',)
+            raise
         return sent
+
+    async def _read(self, read: Callable[[int, int], bytes], size: int, sent: int, expires: float | None) -> bytes:
+        """Reads in a worker OS thread. This thread writes to the socket meanwhile, and hears when that is closed."""
+        outcome: list[tuple[bytes, BaseException | None]] = []
+
+        async def reads() -> None:
+            try:
+                outcome.append((await _workers.offload(read, size, sent), None))
+            except BaseException as failed:
+                outcome.append((b'', failed))
+            self._nudge()
+
+        reading = newthread(reads(), name='sendfile')
+        try:
+            while not outcome:
+                await self._hold(True, expires)
+        finally:
+            reading.cancel()
+            # Who writes next finds it ready, as it was.
+            self._nudge()
+        data, failed = outcome.pop()
+        if failed is None:
+            return data
+        try:
+            if isinstance(failed, OSError) and not isinstance(failed, _errors.Error) and failed.errno:
+                raise _errors.from_os(failed.errno, f'read the file for sendfile to {self.remote_addr}') from failed
+            raise failed
+        finally:
+            # Its traceback has this frame.
+            del failed
 
 
 #: How much of a file is read at once where the OS does not send it by itself.

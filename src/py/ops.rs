@@ -86,8 +86,10 @@ enum What {
     Connect(Box<Connect>),
     Readable,
     Writable,
-    /// In the place of a writer, until somebody says that it is over.
-    Hold,
+    /// In the place of a writer, until somebody says that it is over: for `sendfile`, or else for `connect`.
+    Hold {
+        sends: bool,
+    },
     Sleep,
     /// Until `Wait.wake`.
     Wait,
@@ -119,9 +121,9 @@ impl What {
             What::Datagram(receive) => receive.name(),
             What::RecvMany(_) => "recvmany",
             What::SendMany(_) => "sendmany",
-            What::SendFile(_) => "sendfile",
+            What::SendFile(_) | What::Hold { sends: true } => "sendfile",
             What::Accept => "accept",
-            What::Connect(_) | What::Hold => "connect",
+            What::Connect(_) | What::Hold { sends: false } => "connect",
             What::Readable => "readable",
             What::Writable => "writable",
             What::Sleep => "sleep",
@@ -157,7 +159,7 @@ impl What {
             | What::SendFile(_)
             | What::Connect(_)
             | What::Writable
-            | What::Hold => Some(Direction::Write),
+            | What::Hold { .. } => Some(Direction::Write),
             What::Sleep | What::Wait | What::Join | What::Suspend => None,
         }
     }
@@ -782,7 +784,7 @@ impl Op {
             What::Readable | What::Writable => lease
                 .is_ready(direction == Direction::Write)
                 .map(|ready| if ready { Attempt::Done(py.None()) } else { Attempt::WouldBlock }),
-            What::Hold => {
+            What::Hold { .. } => {
                 source.write.would_block(seen);
                 Ok(if seen.is_ready() { Attempt::Done(py.None()) } else { Attempt::WouldBlock })
             }
@@ -1325,8 +1327,8 @@ pub fn ready<'py>(
     Ok(Making::on_socket(socket, what, expires)?.made())
 }
 
-pub fn hold<'py>(socket: &Bound<'py, Socket>, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(Making::on_socket(socket, What::Hold, expires)?.made())
+pub fn hold<'py>(socket: &Bound<'py, Socket>, sends: bool, expires: Arg<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(Making::on_socket(socket, What::Hold { sends }, expires)?.made())
 }
 
 /// Awaits ``s`` seconds; 0 lets the others run.

@@ -399,9 +399,14 @@ impl Socket {
     }
 
     /// Waits in the place of a writer until `_nudge`, or an event, and no longer than the socket is open.
-    #[pyo3(signature = (expires=None))]
-    fn _hold<'py>(slf: &Bound<'py, Self>, expires: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        ops::hold(slf, expires)
+    /// What is waited for is a part of `sendfile`, or else of `connect`.
+    #[pyo3(signature = (sends, expires=None))]
+    fn _hold<'py>(
+        slf: &Bound<'py, Self>,
+        sends: bool,
+        expires: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ops::hold(slf, sends, expires)
     }
 
     /// Who waits there tries again.

@@ -3,6 +3,7 @@
 import array
 import contextlib
 import ctypes
+import errno
 import hashlib
 import io
 import mmap
@@ -19,7 +20,7 @@ from conftest import PATIENCE
 from leaks import resident
 from support import LINUX, Counted, reset_on_close, unread
 
-from .faults import command, connected, injected, namespace, wire
+from .faults import command, connected, injected, namespace, small_disk, wire
 
 
 def soon(seconds=PATIENCE):
@@ -132,6 +133,51 @@ def test_s22_link_that_goes_down(run, how):
             sent = run(main, link, conn)
             assert 0 < sent < len(data)
             assert unread(theirs) == data[:sent]
+
+
+@pytest.mark.parametrize('then', ['goes on', 'expires'])
+def test_s22_peer_whose_disk_is_full(run, peer, tmp_path, then):
+    """Scenario 22: Peer never reads, as its disk is full -> sendfile waits; `expires` tells `e.sent` exactly (the peer
+    counts the same); when there is room the rest follows."""
+    conn, other = peer
+    room = 1 << 16
+    data = os.urandom(1 << 16) * 512
+    path = tmp_path / 'content'
+    path.write_bytes(data)
+    full, emptied = threading.Event(), threading.Event()
+
+    def store():
+        got = bytearray()
+        with opened('stored', 'w') as stored:
+            with pytest.raises(OSError, match='No space left') as caught:
+                while chunk := other.recv(1 << 16):
+                    got += chunk
+                    while chunk:
+                        chunk = chunk[stored.write(chunk) :]
+            assert caught.value.errno == errno.ENOSPC
+            full.set()
+            assert emptied.wait(PATIENCE)
+        return bytes(got) + unread(other)
+
+    async def main():
+        with conn, path.open('rb') as f:
+            assert await conn.sendfile(f, 0, room + 1, expires=soon()) == room + 1
+            assert await sock.offload(full.wait, PATIENCE)
+            if then == 'expires':
+                with pytest.raises(sock.Timeout) as caught:
+                    await conn.sendfile(f, room + 1, expires=soon(0.1))
+                emptied.set()
+                return room + 1 + caught.value.sent
+            sending = sock.newthread(conn.sendfile(f, room + 1, expires=soon(30)))
+            await sock.sleep(0)
+            assert not sending.done
+            emptied.set()
+            return room + 1 + await sending
+
+    with small_disk(room) as opened, elsewhere(store) as got:
+        sent = run(main)
+    assert sent == len(data) if then == 'goes on' else room < sent < len(data)
+    assert got == [data[:sent]]
 
 
 # 23
@@ -878,6 +924,117 @@ def test_s32_no_buffer_space_for_datagrams(run, how):
     with namespace():
         command('tc', 'qdisc', 'add', 'dev', 'lo', 'root', 'tbf', 'rate', '1mbit', 'burst', '2k', 'limit', '4k')
         run(main)
+
+
+def test_s32_disk_that_is_full_where_it_is_received(run, peer):
+    """Scenario 32: ENOSPC -> reported, never lost: the connection is whole, and has what does not fit yet."""
+    conn, other = peer
+    data = os.urandom(1 << 20)
+    stored = io.BytesIO()
+
+    async def main():
+        buf = bytearray(10_000)
+        full = 0
+        with conn, opened('stored', 'w+') as disk:
+            while n := await conn.recv(buf, expires=soon()):
+                view = memoryview(buf)[:n]
+                while view:
+                    try:
+                        view = view[await sock.offload(disk.write, view) :]
+                    except OSError as failed:
+                        if failed.errno != errno.ENOSPC:
+                            raise
+                        full += 1
+                        # Makes room.
+                        disk.seek(0)
+                        stored.write(disk.read())
+                        disk.seek(0)
+                        disk.truncate()
+            disk.seek(0)
+            stored.write(disk.read())
+        assert full >= 10
+
+    def theirs():
+        other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+        return True
+
+    with small_disk(1 << 16) as opened, elsewhere(theirs):
+        run(main)
+    assert stored.getvalue() == data
+
+
+def test_s32_hole_in_a_file_of_a_full_disk_is_sent_as_zeros(run, peer):
+    """Scenario 32: ENOSPC -> reported, never lost: what only reads takes no room."""
+    conn, other = peer
+    size = 5_000_000
+
+    async def main():
+        with conn, opened('large', 'w') as large, opened('sparse', 'w+') as sparse:
+            with pytest.raises(OSError, match='No space left'):
+                while True:
+                    large.write(bytes(4096))
+            sparse.truncate(size)
+            assert await conn.sendfile(sparse, expires=soon()) == size
+
+    with small_disk(1 << 16) as opened, elsewhere(digest_of, other) as got:
+        run(main)
+    assert got == [same(bytes(size))]
+
+
+@pytest.mark.skipif(not LINUX, reason='its memory is a file that cannot be read everywhere')
+def test_s32_file_that_cannot_be_read(run, peer):
+    """Scenario 32: EIO -> reported, never lost: the connection is whole."""
+    conn, other = peer
+    other.settimeout(PATIENCE)
+
+    async def main():
+        with conn, open('/proc/self/mem', 'rb', buffering=0) as f:
+            with pytest.raises(sock.Error, match=r'^other: read the file for sendfile to 127.*EIO') as caught:
+                await conn.sendfile(f, expires=soon())
+            assert (caught.value.errno, caught.value.sent) == (errno.EIO, 0)
+            await conn.send(b'whole')
+
+    run(main)
+    assert unread(other) == b'whole'
+
+
+@pytest.mark.skipif(not LINUX, reason='strace is of Linux')
+@pytest.mark.parametrize('threads', [1, 3])
+def test_s32_disk_that_fails_while_a_file_is_sent(threads):
+    """Scenario 32: EIO -> reported, never lost: `e.sent` is what the peer got, and the connection is whole."""
+    code = """
+        import errno, socket, sys, tempfile, threading
+        import sock
+
+        got = bytearray()
+
+        def receive(other):
+            while chunk := other.recv(1 << 20):
+                got.extend(chunk)
+
+        async def main():
+            ours, other = socket.socketpair()
+            receiver = threading.Thread(target=receive, args=[other])
+            receiver.start()
+            with other, sock.fromsocket(ours) as conn, tempfile.TemporaryFile() as f:
+                f.truncate(100_000_000)
+                try:
+                    await conn.sendfile(f, expires=sock.clock() + 20)
+                except sock.Error as error:
+                    assert (error.err, error.errno) == ('other', errno.EIO), error
+                    sent = error.sent
+                assert 0 < sent < 100_000_000
+                await conn.send(b'whole')
+                conn.shutdown('w')
+                await sock.offload(receiver.join)
+            assert got == bytes(sent) + b'whole'
+
+        sock.run(main, threads=int(sys.argv[1]))
+    """
+    with injected(code, 'sendfile:error=EIO:when=5+', args=(threads,)) as calls:
+        pass
+    assert any('INJECTED' in each for each in calls)
 
 
 # 33

@@ -150,6 +150,33 @@ def test_s02_close_wakes_who_waits_in_sendfile_of_a_regular_file(run, peer, tmp_
     run(main)
 
 
+@pytest.mark.parametrize('closer', ['thread', 'OS thread'])
+def test_s02_close_wakes_who_waits_in_sendfile_for_a_pipe(run, peer, closer):
+    """Scenario 2: A socket is closed while a thread waits in sendfile -> `Closed`, at once."""
+    conn, _ = peer
+    read, write = os.pipe()
+    os.write(write, b'all there is')
+
+    async def main():
+        with os.fdopen(read, 'rb', buffering=0) as f:
+            thread = sock.newthread(conn.sendfile, f)
+            while not conn.stats.bytes_sent:
+                await sock.sleep(0)
+            assert not thread.done
+            if closer == 'thread':
+                conn.close()
+            else:
+                await sock.offload(conn.close)
+            with pytest.raises(sock.Closed, match=r'sendfile.*12 bytes of the file were sent') as caught:
+                await thread
+            assert caught.value.sent == 12
+
+    try:
+        run(main)
+    finally:
+        os.close(write)
+
+
 @pytest.mark.not_under('chaos', 'it counts wake-ups, of which there are more then, for nothing')
 def test_s03_reused_number_sees_nothing_of_the_old_event(run):
     """Scenario 3: A descriptor is closed and its number reused before an old event is handled -> the new socket sees
