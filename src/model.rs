@@ -307,18 +307,26 @@ fn an_event_a_close_and_a_cancel_queue_a_thread_once() {
     check(|| {
         let hub = hub();
         let (waits, epoch) = waiting(&hub, 0, NEVER);
-        let wakers: Vec<_> = (0..2)
-            .map(|i| {
-                let waits = waits.clone();
-                thread::spawn(move || {
-                    if i == 0 {
-                        Hub::wake(waits, epoch, &mut Vec::new());
-                    } else if waits.wait().cancel() {
-                        waits.hub().clone().push(waits);
-                    }
+        let direction = Arc::new(Readiness::new());
+        direction.would_block(direction.snapshot());
+        direction.park((waits.clone(), epoch)).unwrap();
+        let mut wakers: Vec<_> =
+            [Readiness::close as fn(&Readiness<_>) -> Option<_>, |direction| direction.event(false)]
+                .into_iter()
+                .map(|take| {
+                    let direction = direction.clone();
+                    thread::spawn(move || {
+                        if let Some((waits, epoch)) = take(&direction) {
+                            Hub::wake(waits, epoch, &mut Vec::new());
+                        }
+                    })
                 })
-            })
-            .collect();
+                .collect();
+        wakers.push(thread::spawn(move || {
+            if waits.wait().cancel() {
+                waits.hub().clone().push(waits);
+            }
+        }));
         assert_eq!(polls(&hub, &AtomicUsize::new(0), 1, NEVER as usize), 1);
         for waker in wakers {
             waker.join().unwrap();
