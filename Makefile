@@ -13,7 +13,7 @@ SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-freethreaded test-rust model tsan asan fuzz leaks soak audit lint format bench bench-quick bench-check docs wheel clean
+.PHONY: help build demo test test-python test-freethreaded test-rust model tsan asan fuzz leaks soak soak-freethreaded audit lint format bench bench-quick bench-check docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -34,9 +34,9 @@ ifeq ($(PYTHON_FREETHREADED),)
 	@echo 'No free-threaded Python found: neither PYTHON_FREETHREADED= nor python3.14t on PATH. Its tests are NOT run.'
 else
 	@$(MAKE) --no-print-directory $(VENV_FT)/.built $(VENV_FT)/.outside
-	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest
-	$(VENV_FT)/bin/python -m pip install -q --group parallel
-	PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest $(PARALLEL)
+	PYTHON_GIL=0 $(VENV_FT)/$(SCRIPTS)/python -m pytest
+	$(VENV_FT)/$(SCRIPTS)/python -m pip install -q --group parallel
+	PYTHON_GIL=0 $(VENV_FT)/$(SCRIPTS)/python -m pytest $(PARALLEL)
 endif
 
 # Each test in four OS threads at once, where it shares nothing with itself: no fixture with a socket, no figures.
@@ -122,9 +122,11 @@ audit: $(VENV)/.audit ## licences, sources and versions of all crates; known vul
 soak: build ## ten minutes of 10,000 connections that come and go, amid closes, cancels and timeouts; SECONDS= for another time
 	$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),600)
 ifneq ($(PYTHON_FREETHREADED),)
-	@$(MAKE) --no-print-directory $(VENV_FT)/.built
-	PYTHON_GIL=0 $(VENV_FT)/bin/python tests/soak.py --seconds $(or $(SECONDS),600)
+	@$(MAKE) --no-print-directory soak-freethreaded
 endif
+
+soak-freethreaded: $(VENV_FT)/.built ## the same on a free-threaded interpreter alone
+	PYTHON_GIL=0 $(VENV_FT)/$(SCRIPTS)/python tests/soak.py --seconds $(or $(SECONDS),600)
 
 lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest, zizmor; every finding is an error
 	cargo fmt --check
