@@ -171,6 +171,14 @@ GONE = (sock.ConnectionRefused, sock.ConnectionReset, sock.NotConnected)
 
 DROPS = Never('the kernel drops what there is no room for')
 
+#: Of each kind of socket.
+SEND = dict(
+    call=lambda s, **kw: s.send(b'hello', **kw),
+    result=5,
+    wrong_type=lambda s: s.send('text'),
+    wrong_value=lambda s: s.send(b'x', -1),
+)
+
 OPERATIONS = {
     'recv': Operation(
         'stream',
@@ -208,15 +216,7 @@ OPERATIONS = {
         wrong_type=lambda s: s.recvall('x'),
         wrong_value=lambda s: s.recvall(-1),
     ),
-    'send': Operation(
-        'stream',
-        lambda s, **kw: s.send(b'hello', **kw),
-        5,
-        clog=fill,
-        closed_there=RESET,
-        wrong_type=lambda s: s.send('text'),
-        wrong_value=lambda s: s.send(b'x', -1),
-    ),
+    'send': Operation('stream', **SEND, clog=fill, closed_there=RESET),
     'sendfile': Operation(
         'stream',
         lambda s, **kw: s.sendfile(io.BytesIO(b'hello'), **kw),
@@ -279,15 +279,7 @@ OPERATIONS = {
         wrong_type=lambda s: s.recvmany([b'read only']),
         wrong_value=lambda s: s.recvmany([]),
     ),
-    'udp send': Operation(
-        'datagram',
-        lambda s, **kw: s.send(b'hello', **kw),
-        5,
-        closed_there=sock.ConnectionRefused,
-        wrong_type=lambda s: s.send('text'),
-        wrong_value=lambda s: s.send(b'x', -1),
-        waits=DROPS,
-    ),
+    'udp send': Operation('datagram', **SEND, closed_there=sock.ConnectionRefused, waits=DROPS),
     'udp sendmany': Operation(
         'datagram',
         lambda s, **kw: s.sendmany([(b'hello', None)] * 2, **kw),
@@ -297,15 +289,7 @@ OPERATIONS = {
         wrong_value=lambda s: s.sendmany([(b'x', sock.addr('::1', 9, family='inet6').addr)]),
         waits=DROPS,
     ),
-    'unix datagram send': Operation(
-        'unix',
-        lambda s, **kw: s.send(b'hello', **kw),
-        5,
-        clog=fill,
-        closed_there=GONE,
-        wrong_type=lambda s: s.send('text'),
-        wrong_value=lambda s: s.send(b'x', -1),
-    ),
+    'unix datagram send': Operation('unix', **SEND, clog=fill, closed_there=GONE),
     'unix datagram sendmany': Operation(
         'unix',
         lambda s, **kw: s.sendmany([(b'hello', None)] * 2, **kw),

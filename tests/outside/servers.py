@@ -67,6 +67,17 @@ def run_on(threads, func):
     return sock.run(bounded, threads=threads)
 
 
+def run_many_on(threads, func, count):
+    """Runs a coroutine function so many times at once, with a number each: it has to give True."""
+
+    async def main():
+        async with sock.group() as group:
+            running = [group.newthread(func, i) for i in range(count)]
+        assert all(thread.result() for thread in running)
+
+    run_on(threads, main)
+
+
 def with_server(serve, client, threads=1):
     """Calls a client that blocks with the port of a server of ours, of which no thread fails; what it gave."""
 

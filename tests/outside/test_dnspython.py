@@ -12,7 +12,7 @@ import sock
 from support import run
 from tls_client import TLS
 
-from .servers import PATIENCE, needed, run_on, running, unused_port
+from .servers import needed, run_many_on, running, unused_port
 
 dns = needed('dns')
 for module in ('asyncbackend', 'asyncquery', 'asyncresolver'):
@@ -163,15 +163,6 @@ def server(program, certificate, tmp_path_factory):
         yield port, tls
 
 
-@pytest.fixture
-def silent_udp():
-    """A socket that answers nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(PATIENCE)
-        s.bind(('127.0.0.1', 0))
-        yield s
-
-
 def port_of(s):
     return s.getsockname()[1]
 
@@ -199,13 +190,13 @@ def test_datagrams_are_asked_and_answered(server, where):
     run(main)
 
 
-def test_query_goes_out_from_the_port_that_was_asked_for(silent_udp):
+def test_query_goes_out_from_the_port_that_was_asked_for(other):
     port = unused_port()
 
     async def main():
         with pytest.raises(dns.exception.Timeout):
-            await udp('host7.test', port_of(silent_udp), timeout=0.05, source='127.0.0.1', source_port=port)
-        wire, sender = silent_udp.recvfrom(1000)
+            await udp('host7.test', port_of(other), timeout=0.05, source='127.0.0.1', source_port=port)
+        wire, sender = other.recvfrom(1000)
         assert sender == ('127.0.0.1', port)
         assert dns.message.from_wire(wire).question[0].name.to_text() == 'host7.test.'
 
@@ -273,11 +264,11 @@ def test_many_connections_at_once_with_and_without_tls(server, trusting):
     run(main)
 
 
-def test_silent_server_is_a_timeout(silent_udp):
+def test_silent_server_is_a_timeout(other):
     async def main():
         begin = sock.clock()
         with pytest.raises(dns.exception.Timeout):
-            await udp('host1.test', port_of(silent_udp), timeout=0.1)
+            await udp('host1.test', port_of(other), timeout=0.1)
         assert 0.1 <= sock.clock() - begin < 5
         with socket.create_server(('127.0.0.1', 0)) as listener, pytest.raises(dns.exception.Timeout):
             await dns.asyncquery.tcp(query('host1.test'), '127.0.0.1', 0.1, port_of(listener), backend=BACKEND)
@@ -320,11 +311,11 @@ def test_answer_of_a_stranger_is_not_taken(server):
     run(main)
 
 
-def test_resolver_goes_on_to_the_next_server(server, silent_udp):
+def test_resolver_goes_on_to_the_next_server(server, other):
     async def main():
         resolver = dns.asyncresolver.Resolver(configure=False)
         resolver.nameservers = [
-            dns.nameserver.Do53Nameserver('127.0.0.1', port) for port in (port_of(silent_udp), server[0])
+            dns.nameserver.Do53Nameserver('127.0.0.1', port) for port in (port_of(other), server[0])
         ]
         resolver.timeout = 0.1
         answer = await resolver.resolve('host3.test', 'A', backend=BACKEND, lifetime=5)
@@ -348,9 +339,4 @@ def test_queries_on_three_os_threads(server, trusting):
             assert len(texts(answer)) == len(LONG)
         return True
 
-    async def main():
-        async with sock.group() as group:
-            threads = [group.newthread(ask, i) for i in range(50)]
-        assert all(thread.result() for thread in threads)
-
-    run_on(3, main)
+    run_many_on(3, ask, 50)

@@ -16,7 +16,7 @@ import sock
 from support import run
 from tls_client import TLS
 
-from .servers import needed, run_on
+from .servers import needed, run_many_on
 
 httpcore = needed('httpcore')
 
@@ -261,81 +261,55 @@ def test_connection_that_the_server_ends_is_replaced(site, files):
     run(main)
 
 
-def test_certificate_that_nobody_vouches_for_is_a_connect_error(nginx):
-    async def main():
-        async with pool() as http:
-            with pytest.raises(httpcore.ConnectError, match='CERTIFICATE_VERIFY_FAILED'):
-                await http.request('GET', f'https://localhost:{nginx.tls}/')
-
-    run(main)
-
-
-def test_certificate_of_another_name_is_a_connect_error(nginx, trusting):
-    async def main():
-        async with pool(ssl_context=trusting) as http:
-            with pytest.raises(httpcore.ConnectError, match='Hostname mismatch'):
-                await http.request(
-                    'GET', f'https://127.0.0.1:{nginx.tls}/', extensions={'sni_hostname': 'other.example'}
-                )
-
-    run(main)
-
-
 def within(**timeouts):
     return {'timeout': timeouts}
 
 
-def test_connect_that_nobody_answers_is_a_connect_timeout(black_hole):
-    async def main():
-        async with pool() as http:
-            begin = sock.clock()
-            with pytest.raises(httpcore.ConnectTimeout):
-                await http.request('GET', f'http://127.0.0.1:{black_hole.port}', extensions=within(connect=0.1))
-            assert 0.1 <= sock.clock() - begin < 5
+def fails(error, method, url, match=None, ssl_context=None, **options):
+    """A request that ends by that error, and leaves no connection; how many seconds it took."""
 
-    run(main)
+    async def main():
+        async with pool(ssl_context=ssl_context) as http:
+            begin = sock.clock()
+            with pytest.raises(error, match=match):
+                await http.request(method, url, **options)
+            assert http.connections == []
+            return sock.clock() - begin
+
+    return run(main)
+
+
+def test_certificate_that_nobody_vouches_for_is_a_connect_error(nginx):
+    fails(httpcore.ConnectError, 'GET', f'https://localhost:{nginx.tls}/', 'CERTIFICATE_VERIFY_FAILED')
+
+
+def test_certificate_of_another_name_is_a_connect_error(nginx, trusting):
+    other = {'sni_hostname': 'other.example'}
+    url = f'https://127.0.0.1:{nginx.tls}/'
+    fails(httpcore.ConnectError, 'GET', url, 'Hostname mismatch', trusting, extensions=other)
+
+
+def test_connect_that_nobody_answers_is_a_connect_timeout(black_hole):
+    url = f'http://127.0.0.1:{black_hole.port}'
+    assert 0.1 <= fails(httpcore.ConnectTimeout, 'GET', url, extensions=within(connect=0.1)) < 5
 
 
 def test_connect_that_is_refused_is_a_connect_error(dead_port):
-    async def main():
-        async with pool() as http:
-            with pytest.raises(httpcore.ConnectError, match='connection_refused'):
-                await http.request('GET', f'http://127.0.0.1:{dead_port}')
-
-    run(main)
+    fails(httpcore.ConnectError, 'GET', f'http://127.0.0.1:{dead_port}', 'connection_refused')
 
 
 def test_handshake_that_is_not_answered_is_a_connect_timeout(silent):
-    async def main():
-        async with pool() as http:
-            with pytest.raises(httpcore.ConnectTimeout):
-                await http.request('GET', f'https://127.0.0.1:{silent}', extensions=within(connect=0.1))
-
-    run(main)
+    fails(httpcore.ConnectTimeout, 'GET', f'https://127.0.0.1:{silent}', extensions=within(connect=0.1))
 
 
 def test_answer_that_does_not_come_is_a_read_timeout(silent):
-    async def main():
-        async with pool() as http:
-            begin = sock.clock()
-            with pytest.raises(httpcore.ReadTimeout):
-                await http.request('GET', f'http://127.0.0.1:{silent}', extensions=within(read=0.1))
-            assert 0.1 <= sock.clock() - begin < 5
-            assert http.connections == []
-
-    run(main)
+    url = f'http://127.0.0.1:{silent}'
+    assert 0.1 <= fails(httpcore.ReadTimeout, 'GET', url, extensions=within(read=0.1)) < 5
 
 
 def test_body_that_is_not_taken_is_a_write_timeout(silent):
-    async def main():
-        async with pool() as http:
-            with pytest.raises(httpcore.WriteTimeout):
-                await http.request(
-                    'POST', f'http://127.0.0.1:{silent}', content=bytes(50_000_000), extensions=within(write=0.1)
-                )
-            assert http.connections == []
-
-    run(main)
+    large = bytes(50_000_000)
+    fails(httpcore.WriteTimeout, 'POST', f'http://127.0.0.1:{silent}', content=large, extensions=within(write=0.1))
 
 
 def test_place_in_the_pool_that_does_not_become_free_is_a_pool_timeout(nginx, files):
@@ -379,9 +353,4 @@ def test_pools_on_three_os_threads(nginx, files, trusting, scheme):
                 assert (await http.request('GET', f'{url}/{name}')).content == files[name]
             return True
 
-    async def main():
-        async with sock.group() as group:
-            threads = [group.newthread(fetch, i) for i in range(30)]
-        assert all(thread.result() for thread in threads)
-
-    run_on(3, main)
+    run_many_on(3, fetch, 30)
