@@ -104,7 +104,7 @@ impl<T: Thread> std::ops::Deref for Lease<'_, T> {
 impl<T: Thread> Drop for Lease<'_, T> {
     fn drop(&mut self) {
         if self.0.leases.update(|leases| leases - 1) == CLOSED | 1 {
-            drop(self.0.descriptor.take());
+            self.0.descriptor.close();
         }
     }
 }
@@ -331,7 +331,7 @@ impl<T: Thread> Source<T> {
 
 impl<T: Thread> Drop for Source<T> {
     fn drop(&mut self) {
-        drop(self.descriptor.take());
+        self.descriptor.close();
     }
 }
 

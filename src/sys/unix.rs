@@ -691,7 +691,17 @@ impl Descriptor {
         }
     }
 
-    /// Closes the socket, or leaves it to the caller. Once only.
+    /// Closes the socket, once only. If somebody else has closed the number, that is theirs: the standard library's own
+    /// close would abort the program for it in a build with debug assertions.
+    pub fn close(&self) {
+        let raw = self.0.swap(-1, Ordering::AcqRel);
+        if raw >= 0 {
+            // SAFETY: the swap made the number ours alone.
+            unsafe { libc::close(raw) };
+        }
+    }
+
+    /// Leaves the socket to the caller. Once only.
     pub fn take(&self) -> Option<Socket> {
         let raw = self.0.swap(-1, Ordering::AcqRel);
         // SAFETY: the swap made the number ours alone.

@@ -391,7 +391,12 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Closes the socket, or leaves it to the caller. Once only.
+    /// Closes the socket, once only.
+    pub fn close(&self) {
+        drop(self.take());
+    }
+
+    /// Leaves the socket to the caller. Once only.
     pub fn take(&self) -> Option<Socket> {
         self.socket.write().take().map(unwrap)
     }
