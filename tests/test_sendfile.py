@@ -273,6 +273,17 @@ def test_error_of_reading_is_an_error_of_ours_that_tells_what_went(peer):
     assert unread(other) == b'twoparts!'
 
 
+def test_error_of_reading_is_also_a_builtin(peer):
+    conn, _ = peer
+
+    async def main():
+        with pytest.raises(PermissionError, match=r'^access_denied: read the file .*: no \(EACCES\); 8 ') as caught:
+            await conn.sendfile(Failing(PermissionError(errno.EACCES, 'no')))
+        assert isinstance(caught.value, sock.AccessDenied)
+
+    run(main)
+
+
 @pytest.mark.parametrize('error', [KeyError('theirs'), EOFError()])
 def test_other_exceptions_of_the_file_come_out_as_they_are(peer, error):
     conn, _ = peer
@@ -286,6 +297,7 @@ def test_other_exceptions_of_the_file_come_out_as_they_are(peer, error):
     assert not conn.closed
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='Windows lets pipes be sought in')
 def test_offset_in_a_pipe_is_an_error_of_ours(peer, stalled):
     conn, _ = peer
 

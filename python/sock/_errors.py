@@ -372,6 +372,15 @@ def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: byte
     return error
 
 
+def from_file(failed: OSError, what: str) -> Error:
+    """The exception for what a file raised, whose number is of C's library on any OS."""
+    number = failed.errno or 0
+    symbol = _errno.errorcode.get(number, str(number))
+    error = _CLASSES[_BY_SYMBOL.get(symbol, 'other')](f'{what}: {failed.strerror} ({symbol})', errno=number)
+    error.strerror = failed.strerror
+    return error
+
+
 def make(err: str, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:
     """The exception of a name, where the OS had no part in it."""
     return _CLASSES[err](what, sent=sent, received=received, data=data)

@@ -337,7 +337,7 @@ class TCP(Socket, _sock.Stream):
             return data
         try:
             if isinstance(failed, OSError) and not isinstance(failed, _errors.Error) and failed.errno:
-                raise _errors.from_os(failed.errno, f'read the file for sendfile to {self.remote_addr}') from failed
+                raise _errors.from_file(failed, f'read the file for sendfile to {self.remote_addr}') from failed
             raise failed
         finally:
             # Its traceback has this frame.
