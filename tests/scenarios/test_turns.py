@@ -351,7 +351,8 @@ def test_s46_async_generator_left_half_way_runs_its_finally_with_io(run, reporte
             await sock.sleep(60)
 
     def answer():
-        assert other.recv(3, socket.MSG_WAITALL) == b'bye'
+        with other.makefile('rb') as incoming:
+            assert incoming.read(3) == b'bye'
         other.sendall(b'bye too')
 
     async def main():
