@@ -75,6 +75,7 @@ def under_load(
         taken = others.share(cpu.total + generators.total)
     finally:
         watchdog.cancel()
+        watchdog.join()
         # The server comes last, and ends when its stdin does.
         for each in reversed(started):
             with contextlib.suppress(BrokenPipeError):

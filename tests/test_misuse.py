@@ -11,7 +11,7 @@ import time
 
 import pytest
 import sock
-from support import SLOWER, run
+from support import busy, run
 
 # Types and values
 
@@ -342,7 +342,8 @@ def test_import_takes_less_than_40_ms_more_than_a_bare_interpreter(tmp_path):
     for _ in range(25):
         with_import.append(seconds('import sock'))
         bare.append(seconds('pass'))
-        if min(with_import) - min(bare) < 0.04 * SLOWER:
+        # Also the best may have had to wait for a processor.
+        if min(with_import) - min(bare) < 0.04 * busy():
             return
     pytest.fail(f'import sock takes {(min(with_import) - min(bare)) * 1e3:.1f} ms')
 

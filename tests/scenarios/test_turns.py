@@ -26,13 +26,13 @@ async def value(result):
 
 
 def ends_promptly(code):
-    """Ctrl-C ends the program within the promised 100 ms: in one of three runs, on a machine with a processor free."""
-    within = 0.1 * busy()
-    for _ in range(2):
+    """Ctrl-C ends the program within the promised 100 ms: in one of five runs, on a machine with a processor free."""
+    for _ in range(4):
         with contextlib.suppress(AssertionError):
-            interrupt(code, within)
+            # Asked each time: the load that the system tells is the mean of a minute, and follows late.
+            interrupt(code, 0.1 * busy())
             return
-    interrupt(code, within)
+    interrupt(code, 0.1 * busy())
 
 
 @posix
