@@ -8,7 +8,7 @@
 #   winpy      CPython 3.11 for Windows, which runs in that Wine, with pytest
 # What is done with them:
 #   check      type-check and lint for each system in $TARGETS; no linker, nothing runs
-#   wincore    the Rust tests under Wine: the same as here but for those of unix sockets, and all of them pass
+#   wincore    the Rust tests under Wine: the same as here but for those of Unix, and all of them pass
 #   winwheel   the win_amd64 wheel, into target/portability/dist
 #   winfaults  what Wine does otherwise than Windows, by which some Python tests fail: shown without the library
 #   winpytest  the wheel installed into that CPython, and the Python tests there: the modules of $PYTEST, else $CORE
@@ -188,9 +188,9 @@ print(*(m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable
     here=$(env -u RUSTC_BOOTSTRAP -u CARGO_PROFILE_DEV_DEBUG CARGO_TARGET_DIR="$HERE/target" \
         cargo test --quiet --locked --no-default-features --lib -- --list | sed -n 's/: test$//p' | sort)
     there=$(wine "$program" --list | tr -d '\r' | sed -n 's/: test$//p' | sort)
-    diff <(grep -v unix_sockets <<<"$here") <(grep -v unix_sockets <<<"$there") ||
+    diff <(grep -vE 'unix_sockets|of_unix' <<<"$here") <(grep -vE 'unix_sockets|of_unix' <<<"$there") ||
         { echo "the Rust tests of Windows (>) are not those of here (<)" >&2; return 1; }
-    echo "$(wc -l <<<"$there") tests; here $(wc -l <<<"$here"), the same but for those of unix sockets"
+    echo "$(wc -l <<<"$there") tests; here $(wc -l <<<"$here"), the same but for those of Unix"
     wine "$program"
 }
 

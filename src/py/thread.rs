@@ -106,9 +106,14 @@ impl Here {
         // Of those that run here, each inside the next, the innermost alone may be unlisted.
         enlist(self.running(task.py()).as_deref().unwrap_or(task));
         let outer = self.current.replace(task.as_ptr());
-        self.nested.set(self.nested.get() + 1);
+        let nested = self.nested.get() + 1;
+        self.nested.set(nested);
         let ended = step(task);
-        self.nested.set(self.nested.get() - 1);
+        if self.nested.get() != nested {
+            // It forked, and this is the child: `after_fork` has said that nothing runs here, and so it stays.
+            return ended.map(drop);
+        }
+        self.nested.set(nested - 1);
         if matches!(ended, Ok(false)) {
             end_turn(task);
         }

@@ -217,24 +217,6 @@ fn reset_of_the_peer_is_an_error_of_who_waits() {
     resets.join().unwrap();
 }
 
-/// Numbers are given from the lowest one on, so that no other test has got this one when it is closed again.
-#[cfg(unix)]
-#[test]
-fn descriptor_that_somebody_else_has_closed_does_not_end_the_program() {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
-    let made = Descriptor::make(socket2::Domain::IPV4, Type::STREAM, None).unwrap();
-    // SAFETY: the number is open; the new one is the caller's alone.
-    let number = unsafe { libc::fcntl(made.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 200) };
-    assert!(number >= 200);
-    // SAFETY: as above.
-    let high = unsafe { OwnedFd::from_raw_fd(number) };
-    let source: Socks = Arc::new(Source::new(high.into(), Type::STREAM, Family::Inet, None));
-    // SAFETY: there is no call on it.
-    assert_eq!(unsafe { libc::close(number) }, 0);
-    assert!(source.close(&mut Vec::new()));
-}
-
 #[test]
 fn half_closed_connection_carries_the_other_way() {
     let hub = hub();
@@ -500,5 +482,28 @@ fn several_os_threads_on_one_hub_serve_many_connections() {
         .collect();
     for each in clients.into_iter().chain(servers) {
         each.join().unwrap();
+    }
+}
+
+/// What Windows has not: descriptors that are numbers, which anybody may close.
+#[cfg(unix)]
+mod of_unix {
+    use super::*;
+
+    /// Numbers are given from the lowest one on, so that no other test has got this one when it is closed again.
+    #[test]
+    fn descriptor_that_somebody_else_has_closed_does_not_end_the_program() {
+        use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+        let made = Descriptor::make(socket2::Domain::IPV4, Type::STREAM, None).unwrap();
+        // SAFETY: the number is open; the new one is the caller's alone.
+        let number = unsafe { libc::fcntl(made.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 200) };
+        assert!(number >= 200);
+        // SAFETY: as above.
+        let high = unsafe { OwnedFd::from_raw_fd(number) };
+        let source: Socks = Arc::new(Source::new(high.into(), Type::STREAM, Family::Inet, None));
+        // SAFETY: there is no call on it.
+        assert_eq!(unsafe { libc::close(number) }, 0);
+        assert!(source.close(&mut Vec::new()));
     }
 }

@@ -771,6 +771,51 @@ def test_s49_fork_in_a_thread_leaves_the_parent_undisturbed_and_the_child_clean(
 
 
 @forks
+@pytest.mark.parametrize('threads', [1, 2])
+def test_s49_child_that_comes_back_from_the_loop_has_loops_of_its_own(threads):
+    """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
+    `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""
+    python(f"""if True:
+        import os, sock
+
+        turns = []
+
+        async def forks():
+            return os.fork()
+
+        async def main(inside):
+            # Inside: the fork is in the first turn of a thread, inside the turn of its starter.
+            thread = sock.newthread(forks)
+            pid = thread.result() if inside else os.fork()
+            if pid == 0:
+                try:
+                    await sock.sleep(0)
+                except RuntimeError as error:
+                    assert 'only inside a sock thread' in str(error)
+                else:
+                    os._exit(1)
+            return pid
+
+        async def sleeps():
+            turns.append('first')
+            await sock.sleep(0.01)
+            return 'slept'
+
+        for inside in False, True:
+            pid = sock.run(main, inside, threads={threads})
+            if pid == 0:
+                assert sock.threads() == []
+                assert sock.run(sleeps, threads={threads}) == 'slept'
+                thread = sock.newthread(sleeps)
+                assert turns == ['first', 'first'], 'a first turn runs at once'
+                sock.start()
+                assert thread.result() == 'slept'
+                os._exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    """)
+
+
+@forks
 def test_s49_fork_in_an_os_thread_that_shares_a_poller():
     """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
     `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""
