@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import sock
@@ -141,6 +142,27 @@ def test_a_number_of_bytes_to_receive_allocates_only_what_comes(peer):
         before = resident()
         assert await conn.recv(1 << 40) == b'x'
         assert resident() - before < SLACK
+
+    run(main())
+
+
+@needs_proc
+@pytest.mark.parametrize('most', [1 << 17, 1 << 20])
+def test_few_bytes_received_with_a_large_number_are_kept_as_few(peer, most):
+    conn, other = peer
+
+    def mappings():
+        return len(Path('/proc/self/maps').read_text().splitlines())
+
+    async def main():
+        before = resident(), mappings()
+        kept = []
+        for n in range(3000):
+            other.sendall(b'%d' % n)
+            kept.append(await conn.recv(most))
+        assert resident() - before[0] < SLACK
+        assert mappings() - before[1] < 100
+        assert kept == [b'%d' % n for n in range(3000)]
 
     run(main())
 

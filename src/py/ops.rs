@@ -46,6 +46,9 @@ use crate::wait::{NEVER, Reason};
 /// Bytes that `recv(n)` reads at once without allocating first.
 const SCRATCH: usize = 1 << 16;
 
+/// Up to so many bytes, of an object made for many more, are copied to one of their own.
+const FEW: usize = SCRATCH / 4;
+
 /// The most that one `recv(n)` allocates.
 const LARGEST: usize = 1 << 20;
 
@@ -1016,23 +1019,26 @@ fn with_scratch<R>(room: usize, call: impl FnOnce(*mut u8) -> R) -> R {
 }
 
 /// Up to `room` bytes as the object that they are received into. A large one that is let go of serves the next one, and
-/// is in the cache still; a buffer of each connection's own is not.
+/// is in the cache still; a buffer of each connection's own is not. Few bytes are copied to an object of their size: one
+/// that was made for many keeps a page, and often a mapping of its own, however short it is cut.
 fn recv_large<'py>(py: Python<'py>, lease: &Lease<'_>, room: usize) -> io::Result<(usize, Bound<'py, PyBytes>)> {
     // SAFETY: a writer of `room` bytes, or null with an exception that is of no memory. It is finished or discarded once,
     // and bytes that were never written are not in what it gives.
     unsafe {
         let writer = ffi::compat::PyBytesWriter_Create(room as ffi::Py_ssize_t);
         if !writer.is_null() {
-            let n = match lease.recv(ffi::compat::PyBytesWriter_GetData(writer).cast(), room) {
-                Ok(n) => n,
-                Err(failed) => {
+            let data = ffi::compat::PyBytesWriter_GetData(writer);
+            let bytes = match lease.recv(data.cast(), room) {
+                Ok(n) if n > FEW => ffi::compat::PyBytesWriter_FinishWithSize(writer, n as ffi::Py_ssize_t),
+                few_or_failed => {
+                    let copy = few_or_failed.map(|n| ffi::PyBytes_FromStringAndSize(data.cast(), n as ffi::Py_ssize_t));
                     ffi::compat::PyBytesWriter_Discard(writer);
-                    return Err(failed);
+                    copy?
                 }
             };
-            let bytes = ffi::compat::PyBytesWriter_FinishWithSize(writer, n as ffi::Py_ssize_t);
             if let Some(bytes) = Bound::from_owned_ptr_or_opt(py, bytes) {
-                return Ok((n, bytes.cast_into_unchecked()));
+                let bytes: Bound<'_, PyBytes> = bytes.cast_into_unchecked();
+                return Ok((bytes.as_bytes().len(), bytes));
             }
         }
         drop(PyErr::fetch(py));

@@ -676,7 +676,7 @@ impl Stream {
 
     /// Receives what there is into a writable buffer, at most `maxlen` bytes: how many came, 0 at the end of the stream.
     ///
-    /// `recv(n)` with a number returns up to `n` bytes as `bytes`, allocated only once there is something to read.
+    /// `recv(n)` with a number returns up to `n` bytes as `bytes`, for which no memory is held while it waits.
     /// When the `clock()` value `expires` passes, the socket is closed and `Timeout` is raised. recv(2).
     #[pyo3(signature = (buf, maxlen=None, *, expires=None))]
     fn recv<'py>(
