@@ -149,7 +149,7 @@ format: $(VENV)/.lint ## format all sources
 
 bench: $(VENV)/.bench ## measure against a native server and the other libraries, 40 minutes; makes docs/benchmarks.md
 	$(BIN)/python benches/bench.py
-	$(BIN)/python benches/bench.py --quick --rounds 9 --seconds 0.6 --warmup 0.3 --name bars
+	$(BIN)/python benches/bench.py --quick --rounds 5 --laps 7 --seconds 0.2 --warmup 0.3 --name bars
 	$(BIN)/python benches/scheduling.py
 	-$(BIN)/python benches/sharing.py --check
 ifneq ($(PYTHON_FREETHREADED),)

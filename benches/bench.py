@@ -1,28 +1,31 @@
 """The servers of `servers/` and the native one under the same load: CPU time per message, messages per second, latency.
 
-A server runs on one core, the load generator on another. Every measurement has a server process of its own. The
-servers take turns, round after round, so that whatever else the machine does hits all of them alike; a figure is the
-median of its rounds, a ratio the median of the rounds' ratios. What others disturbed is measured again.
+A server runs on one core, the load generator on another. In each round all servers of a scenario are started; then they
+take turns, lap after lap, so that whatever else the machine does hits all of them alike. A figure is the median of its
+turns, a ratio the median of the laps' ratios. A lap that others disturbed is run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import _plot
 from _bars import check, print_bars, verdict_of
-from _load import Failed, under_load
+from _load import Failed, Load
 from _tools import (
     SPARE_FILES,
+    Others,
     about,
     build_native,
     cores,
@@ -110,6 +113,12 @@ class Scenario:
     memory: bool = False
     #: The servers that take part; none: all that have the mode.
     only: tuple[str, ...] = ()
+
+    def load_arguments(self, options: argparse.Namespace) -> list[object]:
+        """The generator's, of one turn."""
+        if self.unit == 'MB':
+            return [max(self.arguments[0] // options.laps, 1), *self.more]
+        return [*self.arguments, options.seconds, *self.more]
 
     @property
     def connections(self) -> int:
@@ -227,8 +236,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--servers', type=names(SERVERS), help=f'of {",".join(SERVERS)}; default: all')
     parser.add_argument('--scenarios', type=names(SCENARIOS), help=f'of {",".join(SCENARIOS)}; default: all')
-    parser.add_argument('--rounds', type=int, default=3, help='how often each server is measured; default: 3')
-    parser.add_argument('--seconds', type=float, help='how long one measurement takes; default: 0.7, quick: 0.3')
+    parser.add_argument('--rounds', type=int, default=3, help='how often each server is started; default: 3')
+    parser.add_argument('--laps', type=int, default=5, help='how many turns it has in each round; default: 5')
+    parser.add_argument('--seconds', type=float, help='how long a turn takes; default: 0.2, quick: 0.1')
     parser.add_argument('--warmup', type=float, help='the same load before, not counted; default: 0.3, quick: 0.2')
     parser.add_argument('--quick', action='store_true', help='the main rows: fewer scenarios, whom the bars name')
     parser.add_argument('--same-core', action='store_true', help='the load generator on the core of the server')
@@ -241,10 +251,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--check', action='store_true', help='fail where a bar is missed')
     chosen = parser.parse_args()
     chosen.scenarios = chosen.scenarios or list(QUICK_SCENARIOS if chosen.quick else SCENARIOS)
-    chosen.seconds = (0.3 if chosen.quick else 0.7) if chosen.seconds is None else chosen.seconds
+    chosen.seconds = (0.1 if chosen.quick else 0.2) if chosen.seconds is None else chosen.seconds
     chosen.warmup = (0.2 if chosen.quick else 0.3) if chosen.warmup is None else chosen.warmup
-    if chosen.rounds < 1 or chosen.seconds <= 0 or chosen.warmup <= 0:
-        parser.error('--rounds, --seconds and --warmup must be positive')
+    if min(chosen.rounds, chosen.laps) < 1 or chosen.seconds <= 0 or chosen.warmup <= 0:
+        parser.error('--rounds, --laps, --seconds and --warmup must be positive')
     if chosen.name and pathlib.Path(chosen.name).name != chosen.name:
         parser.error('--name is a name, not a path')
     return chosen
@@ -276,68 +286,94 @@ def participants(name: str, options: argparse.Namespace) -> list[str]:
 
 
 Measured = dict[str, Any]
-#: By scenario, by server, in the order of the rounds.
-Rounds = dict[str, dict[str, list[Measured]]]
+#: By scenario, by server, in the order of the laps of all rounds.
+Laps = dict[str, dict[str, list[Measured]]]
 Summary = dict[str, dict[str, dict[str, Any]]]
 
 
-def measure(server: str, scenario: Scenario, options: argparse.Namespace) -> Measured:
-    """One server process under one load."""
-    with tempfile.TemporaryDirectory(prefix='bench-') as folder:
-        path = str(pathlib.Path(folder, 'socket'))
-        if server == NATIVE:
-            command = [str(native('server')), scenario.mode, *([path] if scenario.unix else [])]
-        else:
-            command = [options.python, f'servers/{server}.py', scenario.mode, *scenario.server_arguments]
-            command += ['--path', path] if scenario.unix else []
-        seconds = [] if scenario.unit == 'MB' else [options.seconds]
-        load_core = options.server_core if scenario.same_core else options.load_core
-        got, _ = under_load(
-            command,
-            scenario.load,
-            [*scenario.arguments, *seconds, *scenario.more],
-            options.warmup,
-            options.server_core,
-            load_core,
-        )
-    got['memory_each'] = None if got['memory'] is None else got['memory'] / scenario.connections
-    return got
+def start(server: str, scenario: Scenario, options: argparse.Namespace, stack: contextlib.ExitStack) -> Load:
+    """A server process with its load, until the stack is closed."""
+    path = str(pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='bench-')), 'socket'))
+    if server == NATIVE:
+        command = [str(native('server')), scenario.mode, *([path] if scenario.unix else [])]
+    else:
+        command = [options.python, f'servers/{server}.py', scenario.mode, *scenario.server_arguments]
+        command += ['--path', path] if scenario.unix else []
+    load_core = options.server_core if scenario.same_core else options.load_core
+    arguments = scenario.load_arguments(options)
+    return stack.enter_context(Load(command, scenario.load, arguments, options.warmup, options.server_core, load_core))
 
 
-def run(options: argparse.Namespace) -> Rounds:
-    """All measurements. What fails once is left out."""
-    rounds: Rounds = {name: {server: [] for server in options.participants[name]} for name in options.scenarios}
+class Field:
+    """The servers of a scenario that run, as long as nothing fails."""
+
+    def __init__(self, laps: dict[str, list[Measured]]) -> None:
+        #: Of those that have never failed.
+        self.laps = laps
+        self.loads: dict[str, Load] = {}
+
+    @contextlib.contextmanager
+    def leaving_out(self, server: str) -> Iterator[None]:
+        """If this fails, the scenario goes on without the server."""
+        try:
+            yield
+        except Failed as failed:
+            log(f'  {server:18} left out from now on: {failed}')
+            del self.laps[server]
+            self.loads.pop(server, None)
+
+    def lap(self, turns: list[str], cores: Iterable[int | None]) -> dict[str, Any]:
+        """A turn for each, one after the other; and what share of the cores others took meanwhile."""
+        others = Others(cores)
+        measured = {}
+        for server in turns:
+            if server in self.loads:
+                with self.leaving_out(server):
+                    measured[server] = self.loads[server].measure()
+        return {'measured': measured, 'others': others.share(sum(each['own_s'] for each in measured.values()))}
+
+
+def run(options: argparse.Namespace) -> tuple[Laps, list[dict[str, Any]]]:
+    """All measurements, less those of a server that has failed, and how the laps were disturbed."""
+    all_laps: Laps = {name: {server: [] for server in options.participants[name]} for name in options.scenarios}
+    told = []
     for number in range(options.rounds):
-        for name in options.scenarios:
+        for name, laps in all_laps.items():
             scenario = SCENARIOS[name]
             log(f'round {number + 1} of {options.rounds}, {scenario.title}')
-            # Another server begins each round: none is always measured after the same one.
-            turns = list(rounds[name])
-            turn = number % max(len(turns), 1)
-            for server in turns[turn:] + turns[:turn]:
-                try:
-                    got = undisturbed(lambda server=server, scenario=scenario: measure(server, scenario, options))
-                except Failed as failed:
-                    log(f'  {server:18} left out from now on: {failed}')
-                    del rounds[name][server]
-                    continue
-                rounds[name][server].append(got)
-                rate = got['per_second'] / 1e3
-                repeated = f' (repeated {got["repeats"]} x)' if got['repeats'] else ''
-                log(
-                    f'  {server:18} {got["cpu_us"]:8.2f} us CPU/{scenario.unit} '
-                    f'{rate:8.1f} k {scenario.unit}/s{repeated}'
+            cores = {options.server_core, options.server_core if scenario.same_core else options.load_core}
+            field = Field(laps)
+            with contextlib.ExitStack() as stack:
+                for server in list(laps):
+                    with field.leaving_out(server):
+                        field.loads[server] = start(server, scenario, options, stack)
+                begin = {server: len(measured) for server, measured in laps.items()}
+                for lap in range(options.laps):
+                    # Another server begins each lap: none is always measured after the same one.
+                    turns = list(field.loads)
+                    turn = (number + lap) % max(len(turns), 1)
+                    got = undisturbed(functools.partial(field.lap, turns[turn:] + turns[:turn], cores))
+                    for server, measured in got['measured'].items():
+                        if server in laps:
+                            measured['memory_each'] = measured['memory'] and measured['memory'] / scenario.connections
+                            laps[server].append(measured)
+                    told.append({'repeats': got['repeats'], 'others': got['others']})
+            for server, measured in laps.items():
+                cpu, rate = (
+                    statistics.median(each[figure] for each in measured[begin[server] :])
+                    for figure in ('cpu_us', 'per_second')
                 )
-    return rounds
+                log(f'  {server:18} {cpu:8.2f} us CPU/{scenario.unit} {rate / 1e3:8.1f} k {scenario.unit}/s')
+    return all_laps, told
 
 
 def ratio(some: list[Measured], others: list[Measured], figure: str) -> float:
-    """How many times the others' figure, as the median of the rounds' ratios."""
+    """How many times the others' figure, as the median of the laps' ratios."""
     return statistics.median(one[figure] / other[figure] for one, other in zip(some, others, strict=True))
 
 
 def shares(measured: list[Measured]) -> dict[str, float]:
-    """The median CPU time divided as all rounds together were: the system samples where a process is."""
+    """The median CPU time divided as all laps together were: the system samples where a process is."""
     whole = sum(each['user_us'] + each['system_us'] for each in measured)
     median = statistics.median(each['cpu_us'] for each in measured)
     return {
@@ -346,10 +382,10 @@ def shares(measured: list[Measured]) -> dict[str, float]:
     }
 
 
-def summarize(rounds: Rounds) -> Summary:
+def summarize(all_laps: Laps) -> Summary:
     """By scenario, by server, the cheapest first."""
     summary = {}
-    for scenario, servers in rounds.items():
+    for scenario, servers in all_laps.items():
         rows = {}
         for server, measured in servers.items():
             costs = [each['cpu_us'] for each in measured]
@@ -368,15 +404,15 @@ def summarize(rounds: Rounds) -> Summary:
     return summary
 
 
-def judge(rounds: Rounds, bars: Iterable[Bar]) -> list[dict[str, Any]]:
+def judge(laps: Laps, bars: Iterable[Bar]) -> list[dict[str, Any]]:
     """The bars, what was measured, and whether it is a hit. `hit` of None: there was nothing to compare with."""
-    return [_judge(rounds, bar) for bar in bars]
+    return [_judge(laps, bar) for bar in bars]
 
 
-def _judge(rounds: Rounds, bar: Bar) -> dict[str, Any]:
+def _judge(laps: Laps, bar: Bar) -> dict[str, Any]:
     verdict = verdict_of(f'{SCENARIOS[bar.scenario].title}: {bar.server}', bar.demand())
-    ours = rounds[bar.scenario].get(bar.server)
-    there = rounds[bar.other_scenario or bar.scenario]
+    ours = laps[bar.scenario].get(bar.server)
+    there = laps[bar.other_scenario or bar.scenario]
     if bar.other == BEST:
         peers = [name for name in there if SERVERS[name].module not in (None, 'sock')]
     else:
@@ -423,7 +459,7 @@ def print_tables(summary: Summary) -> None:
                 + (f' {number(row["memory_each"], 0):>10}' if scenario.memory else '')
             )
         if lost := ', '.join(f'{server} {row["resent"]}' for server, row in rows.items() if row['resent']):
-            print(f'lost and sent again, in all rounds: {lost}')
+            print(f'lost and sent again, in all laps: {lost}')
 
 
 def panels(summary: Summary) -> list[_plot.Panel]:
@@ -511,10 +547,10 @@ def main() -> None:
         sys.exit('none of the servers can run in any of the scenarios')
 
     began = time.monotonic()
-    rounds = run(options)
-    summary = summarize(rounds)
+    laps, told = run(options)
+    summary = summarize(laps)
     print_tables(summary)
-    verdicts = judge(rounds, bars_of(options.scenarios, options.servers))
+    verdicts = judge(laps, bars_of(options.scenarios, options.servers))
     if verdicts:
         print_bars(verdicts)
 
@@ -524,26 +560,27 @@ def main() -> None:
         where = 'not pinned'
     subtitle = (
         f'Python {version}, {host["system"]}, {host["cpu"]}; server and load generator: {where}; '
-        f'medians of {options.rounds} x {options.seconds:g} s'
+        f'medians of {options.rounds} x {options.laps} x {options.seconds:g} s'
     )
-    disturbed = disturbances(each for servers in rounds.values() for rows in servers.values() for each in rows)
+    disturbed = disturbances(told)
     print(f'\n{disturbed}; {time.monotonic() - began:.0f} s in all')
     report = {
         'machine': host,
         'python': version,
         'versions': {module: release for module, release in found.items() if release},
         'cores': where,
-        'rounds_of_each': options.rounds,
+        'rounds': options.rounds,
+        'laps': options.laps,
         'seconds': options.seconds,
         'warmup': options.warmup,
         'disturbed': disturbed,
         'bars': verdicts,
         'scenarios': {
             name: {'title': SCENARIOS[name].title, 'unit': SCENARIOS[name].unit, 'memory': SCENARIOS[name].memory}
-            for name in rounds
+            for name in laps
         },
         'summary': summary,
-        'rounds': rounds,
+        'measured': laps,
     }
     save(options.name, report, 'Servers under load', subtitle, panels(summary))
 

@@ -9,14 +9,14 @@ RESULTS = pathlib.Path(__file__).resolve().parent.parent / 'benches' / 'results'
 HEAD = """# Benchmarks
 
 The last full run of `make bench`, which makes this page. What is measured and how is in `benches/README.md`; in short:
-every measurement has a server process of its own, warmed up; servers take turns, round after round; a figure is the
-median of its rounds, a ratio that of the rounds' ratios; every byte is compared with what was sent. CPU time is the
-server's own, user and system, per message. A measurement while others took the cores is repeated.
+in each round all servers of a scenario are started and warmed up; then they take turns, lap after lap; a figure is the
+median of its turns, a ratio that of the laps' ratios; every byte is compared with what was sent. CPU time is the
+server's own, user and system, per message. A lap while others took the cores is repeated.
 
 A bar is what the project demands of itself. One that is missed stands here as such, with the CPU time spent in Python
 and Rust (user) and in the kernel (system), ours against the other's. Where other machines have a part of the same
-processor, figures of the same server lie far apart (`max - min` in what the benchmarks print), and a ratio of three
-rounds may be off by a tenth: what the bars are about is measured once more, in nine.
+processor, figures of the same server lie far apart (`max - min` in what the benchmarks print): so what is compared was
+measured within a second or two, many times. What the bars are about is measured once more, in more rounds.
 
 ## Where the time goes
 
@@ -77,7 +77,8 @@ def bars(report):
 
 def of_loads(name, report):
     yield from introduction(LOADS[name], report)
-    yield f'Server and load generator: {report["cores"]}; {report["rounds_of_each"]} rounds of {report["seconds"]:g} s.'
+    times = f'{report["rounds"]} rounds of {report["laps"]} laps, {report["seconds"]:g} s each'
+    yield f'Server and load generator: {report["cores"]}; {times}.'
     yield from bars(report)
     yield from ('', f'![all of it as bars](../benches/results/{name}.svg)')
     for scenario, rows in report['summary'].items():

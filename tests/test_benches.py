@@ -16,7 +16,7 @@ import _tools  # noqa: E402
 import bench  # noqa: E402
 import instructions  # noqa: E402
 import make_benchmarks  # noqa: E402
-from _load import Failed, under_load  # noqa: E402
+from _load import Failed, Load, under_load  # noqa: E402
 
 needs_unix = pytest.mark.skipif(os.name == 'nt', reason='the CPU time of another process is measured on Unix alone')
 
@@ -158,7 +158,7 @@ def test_disturbed_measurements_are_repeated_and_the_least_disturbed_one_stays()
 
 
 def rows(**costs):
-    """A scenario's rounds, of one figure each."""
+    """A scenario's laps, of one figure each."""
     return {
         name: [{'cpu_us': cost, 'user_us': cost / 2, 'system_us': cost / 2, 'memory_each': cost} for cost in each]
         for name, each in costs.items()
@@ -166,7 +166,7 @@ def rows(**costs):
 
 
 def test_bars_tell_hits_misses_and_what_was_not_measured():
-    rounds = {
+    laps = {
         '1kx64': rows(native=[10, 10, 20], sock_recv=[11, 12, 22], uvloop_protocol=[11, 11, 11]),
         'accept': rows(native=[10], sock_recv=[12], rloop_sock=[11], epoll_by_hand=[13]),
         '100of10k': rows(sock_recv=[14, 14, 14]),
@@ -174,10 +174,10 @@ def test_bars_tell_hits_misses_and_what_was_not_measured():
     }
 
     def judged(*bar, **more):
-        [verdict] = bench.judge(rounds, [bench.Bar(*bar, **more)])
+        [verdict] = bench.judge(laps, [bench.Bar(*bar, **more)])
         return verdict['hit'], verdict['measured'] and round(verdict['measured'], 3), verdict['note']
 
-    # The median of the rounds' ratios, not the ratio of the medians.
+    # The median of the laps' ratios, not the ratio of the medians.
     assert judged('1kx64', 'sock_recv', 'native', 1.15) == (True, 1.1, '')
     hit, measured, note = judged('1kx64', 'sock_recv', 'uvloop_protocol', 1)
     assert (hit, measured) == (False, 1.091)
@@ -190,7 +190,7 @@ def test_bars_tell_hits_misses_and_what_was_not_measured():
     assert judged('idle10k', 'sock_recv', None, 1300, 'memory_each')[:2] == (False, 1301)
     assert judged('1kx64', 'sock_recv', 'native', 1.2, 'cpu_us', at_least=True)[0] is False
     # Without the native server nothing is known, and that is no hit.
-    del rounds['1kx64']['native']
+    del laps['1kx64']['native']
     assert judged('1kx64', 'sock_recv', 'native', 1.15)[0] is False
 
 
@@ -204,6 +204,32 @@ def test_check_fails_where_a_bar_is_missed_and_where_none_was_measured(capsys):
             _bars.check(verdicts)
 
 
+def test_a_server_that_fails_is_left_out_of_all_laps(capsys):
+    class Fails:
+        def measure(self):
+            raise Failed('it is gone')
+
+    class Works:
+        def measure(self):
+            return {'own_s': 0.0}
+
+    laps = {'broken': [{'own_s': 1.0}], 'native': [{'own_s': 1.0}]}
+    field = bench.Field(laps)
+    field.loads = {'broken': Fails(), 'native': Works()}
+    for _ in range(2):
+        assert field.lap(['broken', 'native'], [None]) == {'measured': {'native': {'own_s': 0.0}}, 'others': None}
+    assert (set(laps), set(field.loads)) == ({'native'}, {'native'})
+    assert 'broken             left out from now on: it is gone' in capsys.readouterr().err
+
+
+@needs_unix
+def test_one_load_measures_as_often_as_it_is_asked(helpers):
+    with Load(server('native', 'echo'), 'echo', (4, 64, 0.02), 0.02) as load:
+        first, second = load.measure(), load.measure()
+    assert first['messages'] != second['messages']
+    assert min(first['cpu_us'], second['cpu_us'], first['own_s'], second['own_s']) > 0
+
+
 @needs_unix
 def test_a_run_makes_tables_bars_and_the_page(helpers, tmp_path):
     name = f'quick-test-{os.getpid()}'
@@ -211,7 +237,7 @@ def test_a_run_makes_tables_bars_and_the_page(helpers, tmp_path):
     files = [ROOT / 'benches' / 'results' / f'{name}.{ending}' for ending in ('json', 'svg')]
     try:
         ran = subprocess.run(
-            [*command, '--rounds', '1', '--seconds', '0.05', '--warmup', '0.02'],
+            [*command, '--rounds', '2', '--laps', '3', '--seconds', '0.02', '--warmup', '0.02'],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -222,7 +248,9 @@ def test_a_run_makes_tables_bars_and_the_page(helpers, tmp_path):
     finally:
         for file in files:
             file.unlink(missing_ok=True)
-    assert {'native', 'sock_recv'} <= set(report['summary']['unix1kx64'])
+    measured = report['measured']['unix1kx64']
+    assert {'native', 'sock_recv'} <= set(report['summary']['unix1kx64']) == set(measured)
+    assert {len(each) for each in measured.values()} == {6}
     assert [each['what'] for each in report['bars']] == ['unix stream, 1 KB x 64: sock_recv']
     assert 'CPU time: at most 1.25 x native' in ran.stdout
     (tmp_path / 'latest.json').write_text(json.dumps(report))

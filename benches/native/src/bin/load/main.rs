@@ -42,8 +42,8 @@ syscall-cost   for each line on stdin: the mean time, in ns, of CALLS calls of r
 --rate N         N messages a second in all, at fixed times whatever the answers do; a latency counts from that time
 --messages N     end after N messages, if that is sooner
 --warmup SECONDS the same load for so long before, not counted; half of it on connections that are closed again
---gate           print 'warm' between the two halves and 'ready' before what counts, and go on at a line on stdin each
-                 time; end at one too";
+--gate           print 'warm' between the two halves, and go on at a line on stdin; print 'ready' after them: then each
+                 line on stdin is a run that counts, with a report of its own";
 
 /// A silent server is an error, not a wait without end.
 const STALLED: Duration = Duration::from_secs(10);
@@ -122,11 +122,18 @@ impl Options {
         Ok(options)
     }
 
-    /// Runs the warm-up and the measurement, with the gate between.
+    /// Runs the warm-up and what counts: once, or with the gate as often as somebody asks for it.
     fn measure(&self, mut run: impl FnMut(Limit) -> Result<Summary>) -> Result<()> {
         self.warm_up(&mut run)?;
-        self.gate("ready")?;
-        self.print(&run(self.limit)?.to_string())
+        if !self.gate {
+            println!("{}", run(self.limit)?);
+            return Ok(());
+        }
+        println!("ready");
+        while go_on()? {
+            println!("{}", run(self.limit)?);
+        }
+        Ok(())
     }
 
     fn warm_up(&self, mut run: impl FnMut(Limit) -> Result<Summary>) -> Result<()> {
@@ -136,18 +143,19 @@ impl Options {
         Ok(())
     }
 
-    fn gate(&self, word: &str) -> Result<()> {
-        if self.gate { self.print(word) } else { Ok(()) }
-    }
-
-    /// Prints it; with the gate, goes on at a line on stdin: whoever started this looks at the server meanwhile.
-    fn print(&self, line: &str) -> Result<()> {
-        println!("{line}");
+    /// Lets whoever started this look at the server before its connections come.
+    fn warm(&self) -> Result<()> {
         if self.gate {
-            io::stdin().read_line(&mut String::new())?;
+            println!("warm");
+            go_on()?;
         }
         Ok(())
     }
+}
+
+/// Waits for a line on stdin. `false`: it has ended.
+fn go_on() -> Result<bool> {
+    Ok(io::stdin().read_line(&mut String::new())? > 0)
 }
 
 fn parse<T: FromStr>(name: &str, value: &str) -> Result<T> {
@@ -201,7 +209,7 @@ fn load() -> Result<()> {
                 let mut load = Echo::connect(&server, shape.without_idle())?;
                 options.warm_up(|limit| Ok(load.run(limit)?.summary()))?;
             }
-            options.gate("warm")?;
+            options.warm()?;
             let mut load = Echo::connect(&server, shape)?;
             options.measure(|limit| Ok(load.run(limit)?.summary()))
         }
