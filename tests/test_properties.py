@@ -169,6 +169,47 @@ def test_any_deadline_lets_what_can_be_done_at_once_be_done_or_is_refused(deadli
                 conn.recv(1, expires=deadline)
 
 
+#: On the poller's clock, in nanoseconds: no deadline.
+NEVER = 2**64 - 1
+
+
+def steps(t, count):
+    """So many floats further."""
+    for _ in range(abs(count)):
+        t = math.nextafter(t, math.copysign(math.inf, count))
+    return t
+
+
+@some
+@given(
+    st.one_of(
+        st.floats(0, 2e10),
+        # A nanosecond around 2**52, where a float begins to miss halves of them, and beyond, to the end of the clock.
+        st.builds(lambda ns, count: steps(ns / 1e9, count), st.integers(2**50, NEVER), st.integers(-3, 3)),
+        st.builds(
+            lambda power, more, count: steps((2**power + more) / 1e9, count),
+            st.integers(51, 64),
+            st.integers(-5000, 5000),
+            st.integers(-3, 3),
+        ),
+    )
+)
+def test_any_time_is_one_of_the_clock_not_before_it_hardly_after_it_and_in_order(t):
+    def until(t):
+        return sock._sock.Turns(sock.poller(), t).until
+
+    counted = until(t)
+    if counted == NEVER:
+        assert t >= steps(2**64 / 1e9, -4)
+    else:
+        # What `clock()` says then, and said before that.
+        assert counted / 1e9 >= t
+        before = counted - 2 - (counted >> 50)
+        assert before < 0 or before / 1e9 < t
+    for count in range(1, 9):
+        assert counted <= until(steps(t, count))
+
+
 # Buffers
 
 

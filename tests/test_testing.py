@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import math
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -56,6 +58,41 @@ def test_nothing_is_early_not_even_by_the_last_digit(virtual):
                 until = sock.clock() + 0.001 + 0.00017 * (i % 7)
                 await sock.sleep_until(until)
                 assert until <= sock.clock() < until + 1e-6
+
+    sock.run(main)
+
+
+@pytest.mark.parametrize('power', [51, 52, 53, 54, 60, 63])
+def test_deadlines_keep_their_order_where_floats_have_no_nanoseconds_any_more(virtual, power):
+    """A machine that has run for 104 days is past 2**53 ns."""
+    while (left := 2**power / 1e9 - sock.clock()) > 0:
+        virtual.advance(min(left, 1e9))
+    ended = []
+
+    async def sleeps_until(t):
+        await sock.sleep_until(t)
+        ended.append((t, sock.clock()))
+
+    async def main():
+        begin = sock.clock()
+        assert begin >= 2**power / 1e9
+        step = math.ulp(begin)
+        times = [begin + 1 + i * step for i in range(200)]
+        threads = [sock.newthread(sleeps_until, t) for t in reversed(times)]
+        a, b = socket.socketpair()
+        with b, sock.fromsocket(a) as conn:
+            with pytest.raises(sock.Timeout):
+                await conn.recv(1, expires=times[100])
+            assert times[100] <= sock.clock() <= times[100] + 4 * step
+        for thread in threads:
+            await thread
+        with pytest.raises(sock.Timeout), sock.deadline(times[-1] + 10):
+            await sock.sleep_until(times[-1] + 10 + 2 * step)
+        assert times[-1] + 10 <= sock.clock() <= times[-1] + 10 + 4 * step
+        assert sorted(t for t, _ in ended) == times
+        assert all(t <= at <= t + 4 * step for t, at in ended)
+        # Those of one nanosecond, or as few as a float can tell there, in any order.
+        assert all(a[0] < b[0] or a[1] == b[1] for a, b in itertools.pairwise(ended))
 
     sock.run(main)
 

@@ -65,9 +65,14 @@ pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
     }
     // `as` saturates: the past becomes 0, whatever is too far away never.
     let nanoseconds = (seconds * 1e9) as u64;
-    // By `clock()`, a moment whose last digits were cut off would be too early.
-    let early = (nanoseconds as f64) / 1e9 < seconds;
-    Ok(if early { nanoseconds.saturating_add((nanoseconds >> 52).max(1)) } else { nanoseconds })
+    let told = nanoseconds as f64;
+    if told / 1e9 >= seconds {
+        return Ok(nanoseconds);
+    }
+    // By `clock()`, a moment whose last digits were cut off would be too early. Beyond 2^53 ns, a hundred days, the next one
+    // that `clock()` can tell from it is further than a nanosecond, and no further, so that times keep their order.
+    let next = f64::from_bits(told.to_bits() + 1) as u64;
+    Ok(next.max(nanoseconds.saturating_add(1)))
 }
 
 #[pyclass(frozen, subclass, weakref, module = "sock._sock")]
