@@ -45,6 +45,9 @@ pub(crate) fn seize<V>(mutex: &Mutex<V>) -> crate::sync::MutexGuard<'_, V> {
     })
 }
 
+/// For how many threads there is room at least where woken ones are put: what the OS tells of in one go.
+const ROOM: usize = 1024;
+
 const SIGNAL: Token = Token(usize::MAX - 1);
 
 /// A token is the index of a source with the generation of its slot above it, so that an event of a past source never
@@ -411,6 +414,11 @@ impl<T: Thread> Hub<T> {
         let now = clock::now();
         self.now.store(now, Ordering::Relaxed);
         self.fire(now, &mut woken, &mut stale);
+        // A burst of deadlines does not keep its room for ever. Those few that are there are moved, so that bursts which
+        // come again and again cost little more than without this.
+        if woken.capacity() > ROOM && woken.capacity() / 8 > woken.len() {
+            woken.shrink_to(ROOM);
+        }
 
         let mut turn = self.turn.lock();
         turn.led = false;
@@ -564,6 +572,30 @@ pub(crate) mod tests {
         }
         assert_eq!((0..5).map(|_| next(&hub)).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         assert!(hub.take().is_none());
+    }
+
+    #[test]
+    fn room_for_a_burst_of_deadlines_is_kept_for_the_next_one_and_no_longer() {
+        let hub = hub();
+        let burst = |count: usize| {
+            let now = sys::now();
+            for id in 0..count {
+                waiting(&hub, id, now);
+            }
+            for id in 0..count {
+                assert_eq!(next(&hub), id);
+            }
+            let mut turn = hub.turn.lock();
+            assert!(turn.woken.is_empty());
+            turn.woken.spare_capacity_mut().len()
+        };
+        let most = 20 * ROOM;
+        let room = burst(most);
+        assert!(room >= most);
+        assert_eq!(burst(most / 2), room, "no other memory for each burst");
+        let left = burst(1);
+        assert!((1..=ROOM).contains(&left), "{left}");
+        assert!(burst(most) >= most);
     }
 
     #[test]
