@@ -59,7 +59,7 @@ mod _sock {
         }
         module.add("POLL", crate::sys::POLL)?;
         ops::make_types(module)?;
-        thread::make_type(module.py());
+        thread::make_type(module.py())?;
         calls::add_functions(module)
     }
 }

@@ -12,7 +12,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit, PyTypeError};
+use pyo3::exceptions::{
+    PyException, PyImportError, PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit, PyTypeError,
+};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -232,8 +234,8 @@ impl Own {
         // The lock makes the two steps one.
         let old = self.0.load(Ordering::Relaxed);
         self.0.store(new.map_or(ptr::null_mut(), Py::into_ptr), Ordering::Relaxed);
-        // SAFETY: the reference was ours, if there was one.
-        unsafe { mem::transmute::<*mut ffi::PyObject, Option<Py<PyAny>>>(old) }.map(Attached::new)
+        // SAFETY: the reference was ours, if there was one; threads are changed and dropped by attached OS threads.
+        unsafe { mem::transmute::<*mut ffi::PyObject, Option<Py<PyAny>>>(old).map(|old| Attached::new(old)) }
     }
 
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -590,9 +592,11 @@ fn end(task: &Bound<'_, Task>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<b
     let (py, this) = (task.py(), task.get());
     #[cfg(not(Py_3_12))]
     super::interrupt::from_outside::forget(py);
+    // SAFETY: a part of the Thread soon, which is an object; until then `py` is here.
+    let attached = |object| unsafe { Attached::new(object) };
     let outcome = match result {
-        Ok(result) => Ok(Attached::new(result.unbind())),
-        Err(error) => Err(Attached::new(error.into_value(py).into_any())),
+        Ok(result) => Ok(attached(result.unbind())),
+        Err(error) => Err(attached(error.into_value(py).into_any())),
     };
     let exc = outcome.as_ref().err().map(|exc| exc.clone_ref(py).into_bound(py));
     let fatal =
@@ -971,7 +975,8 @@ unsafe fn bury(here: &Here, object: *mut ffi::PyObject) {
         let kind = ffi::Py_TYPE(object);
         if this.is_done() && (*this.state.data_ptr()).is_plain() && !has_weak_references(object) {
             ffi::PyObject_GC_UnTrack(object.cast());
-            let block = Block { object, task: ptr::from_ref(this).cast_mut() };
+            // By the object's pointer, since the other one is a shared reference's.
+            let block = Block { object, task: object.with_addr(ptr::from_ref(this).addr()).cast() };
             // The collector would not finalize it again.
             let finalized = ffi::PyObject_GC_IsFinalized(object) != 0;
             ptr::drop_in_place(block.task);
@@ -986,13 +991,16 @@ unsafe fn bury(here: &Here, object: *mut ffi::PyObject) {
     }
 }
 
+/// `false`: no weak reference knows of the object any more, nor will one. On free-threaded builds the last one may go at
+/// this moment, in another OS thread, which takes it off by an atomic store, and touches the object no more after that.
+///
 /// # Safety
-/// An object of a class that has a place for weak references, which nobody else has.
+/// An object of a class that has a place for weak references, to which no reference is left.
 unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: as the caller promises; the class says where the place is.
+    // SAFETY: as the caller promises; the class says where the place is, which is aligned as pointers are.
     unsafe {
         let place = object.byte_offset((*ffi::Py_TYPE(object)).tp_weaklistoffset);
-        !place.cast::<*mut ffi::PyObject>().read().is_null()
+        !AtomicPtr::<ffi::PyObject>::from_ptr(place.cast()).load(Ordering::Acquire).is_null()
     }
 }
 
@@ -1045,14 +1053,36 @@ unsafe extern "C" fn awaited(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     AWAIT.get().map_or(ptr::null_mut(), |original| unsafe { original(object) })
 }
 
+/// What `bury` and `Block` take for granted of the class: objects of one size, that the collector sees, each with a place
+/// for weak references, which is all that outlives its `Task`; and no class below it.
+///
+/// # Safety
+/// A live class.
+unsafe fn can_be_made_again(kind: *const ffi::PyTypeObject) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*kind).tp_weaklistoffset != 0
+            && (*kind).tp_dictoffset == 0
+            && (*kind).tp_itemsize == 0
+            && ffi::PyType_GetFlags(kind.cast_mut()) & (ffi::Py_TPFLAGS_HAVE_GC | ffi::Py_TPFLAGS_BASETYPE)
+                == ffi::Py_TPFLAGS_HAVE_GC
+    }
+}
+
 /// Gives the class what `PyO3` has no word for: an end that Python hears of; and a short way to await it.
-pub fn make_type(py: Python<'_>) {
+pub fn make_type(py: Python<'_>) -> PyResult<()> {
     if let Some(getter) = find_name_getter() {
         let _first = NAME.set(getter);
     }
     let kind = Task::type_object_raw(py);
     // SAFETY: a class of ours, of which there is no object yet.
     unsafe {
+        if !can_be_made_again(kind) {
+            return Err(PyImportError::new_err(
+                "sock was built wrong: sock.Thread has no place for weak references, or objects of several kinds, so that \
+                 their memory cannot be used again",
+            ));
+        }
         if let Some(original) = (*kind).tp_dealloc {
             let _first = DEALLOC.set(original);
             (*kind).tp_dealloc = Some(dealloc);
@@ -1064,6 +1094,7 @@ pub fn make_type(py: Python<'_>) {
             (*methods).am_await = Some(awaited);
         }
     }
+    Ok(())
 }
 
 impl Task {
@@ -1081,12 +1112,14 @@ impl Task {
         // SAFETY: a new reference, or null with an exception set.
         let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?;
         let label = name.map_or_else(|| label_of(&coro), |name| name.clone().unbind());
+        // SAFETY: parts of a Thread, which is an object soon; until then `py` is here.
+        let (hub, label) = unsafe { (Attached::new(hub), Attached::new(label)) };
         let task = Task {
             wait: Wait::new(),
-            hub: Attached::new(hub),
+            hub,
             id: here.next_id(),
             run,
-            label: Attached::new(label),
+            label,
             named: name.is_some(),
             ended: AtomicU8::new(End::NotYet as u8),
             unseen: AtomicBool::new(false),

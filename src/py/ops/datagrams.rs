@@ -468,7 +468,9 @@ pub fn send_to<'py>(
     to: Option<Bound<'py, SockAddr>>,
     expires: Arg<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut op = Making::on_socket(socket, What::SendTo(to.map(|to| Attached::new(to.unbind()))), expires)?;
+    // SAFETY: until the operation is made, a part of what attached callers have; then of its object.
+    let to = to.map(|to| unsafe { Attached::new(to.unbind()) });
+    let mut op = Making::on_socket(socket, What::SendTo(to), expires)?;
     op.pin(socket.py(), data, false)?;
     op.want = limit(maxlen, op.room(), "maxlen")?;
     Ok(op.made())
