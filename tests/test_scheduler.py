@@ -554,6 +554,215 @@ def test_memory_of_threads_that_ended_goes_when_nothing_runs():
     assert blocks_left() < 200
 
 
+def test_objects_of_the_class_are_such_that_their_memory_can_be_used_again():
+    collected, inherited = 1 << 14, 1 << 10
+    kind = sock.Thread
+    assert kind.__weakrefoffset__ > 0
+    assert (kind.__dictoffset__, kind.__itemsize__) == (0, 0)
+    assert kind.__flags__ & (collected | inherited) == collected
+
+
+def test_memory_of_a_thousand_threads_is_kept_at_most():
+    async def main():
+        threads = []
+        for _ in range(2):  # the second time, what else is made once is there
+            threads.extend([sock.newthread(does_nothing) for _ in range(3000)])
+            all_in_use = sys.getallocatedblocks()
+            del threads[600:]
+            given_back.append(all_in_use - sys.getallocatedblocks())
+            # Memory for six hundred is kept where four hundred go; then there is enough.
+            threads.extend([sock.newthread(does_nothing) for _ in range(1000)])
+            in_use = sys.getallocatedblocks()
+            del threads[-900:]
+            given_back.append(in_use - sys.getallocatedblocks())
+            del threads[:]
+            given_back.append(in_use - sys.getallocatedblocks())
+
+    given_back = []
+    sock.run(main)
+    assert given_back[3:] == [pytest.approx(n, abs=30) for n in (1400, 0, 600)]
+
+
+def objects():
+    """All Thread objects that the collector sees."""
+    return [each for each in gc.get_objects() if type(each) is sock.Thread]
+
+
+class Held(list):
+    pass
+
+
+@pytest.mark.parametrize('end', ['returned', 'failed', 'lost'])
+@pytest.mark.parametrize('called', [True, False])
+def test_memory_of_threads_that_the_collector_took_is_used_again(monkeypatch, end, called):
+    told = []
+    monkeypatch.setattr(sock, 'excepthook', lambda thread, exc: told.append(thread.name))
+
+    async def ends(held):
+        if end == 'failed':
+            raise ValueError(held)
+        if end == 'lost':
+            await sock.suspend()
+        return held
+
+    async def lost():
+        await sock.suspend()
+
+    async def main():
+        before, places = objects(), set()
+        for _ in range(20):
+            gone, references = [], []
+            for _ in range(50):
+                held = Held()
+                thread = sock.newthread(ends, held, name='circle')
+                held.append(thread)
+                references.append(weakref.ref(thread, gone.append if called else None))
+                places.add(id(thread))
+            del thread, held
+            gc.collect()
+            assert [reference() for reference in references] == [None] * 50
+            assert sorted(map(id, gone)) == sorted(map(id, references if called else []))
+            assert told == ([] if end == 'returned' else ['circle'] * 50)
+            told.clear()
+            # Others, some in the same places, are whole: each is found once, told of once, and has its own name.
+            fresh = [sock.newthread(does_nothing, name=str(i)) for i in range(100)]
+            found = objects()
+            assert len({*map(id, found)}) == len(found)
+            assert {*map(id, found)} == {*map(id, before), *map(id, fresh)}
+            assert [thread.name for thread in fresh] == [str(i) for i in range(100)]
+            assert all(thread.done for thread in fresh)
+            assert weakref.getweakrefcount(fresh[0]) == 0
+            again.append(len(places & {*map(id, fresh)}))
+            del found, fresh
+            for i in range(100):
+                sock.newthread(lost, name=str(i))
+            assert told == [str(i) for i in range(100)]
+            told.clear()
+            gc.collect()
+
+    again = []
+    sock.run(main)
+    assert sum(again) > 0, 'no place was used again'
+
+
+def test_memory_of_a_thread_goes_to_whichever_os_thread_lets_go_of_it(reported):
+    """It is made on one, and used again on the other, whose own it is then."""
+    again = []
+
+    async def makes(count):
+        return [sock.newthread(value, i, name=str(i)) for i in range(count)]
+
+    async def takes(threads, count):
+        places = {*map(id, threads)}
+        last = weakref.ref(threads[-1])
+        del threads[:]
+        assert last() is None
+        made = await makes(count)
+        assert [thread.result() for thread in made] == [*range(count)]
+        again.append(len(places & {*map(id, made)}))
+        found = objects()
+        assert len({*map(id, found)}) == len(found)
+        # A failure that nobody sees is told of: each is finalized.
+        sock.newthread(raises, ValueError('unseen'), name='fails')
+        return made
+
+    def elsewhere(*args):
+        made = []
+        # The OS thread that made them has ended: on free-threaded builds it would have to let them go itself.
+        os_thread = threading.Thread(target=lambda: made.extend(sock.run(*args)))
+        os_thread.start()
+        os_thread.join(PATIENCE)
+        return made
+
+    threads = elsewhere(makes, 50)
+    for i in range(25):
+        threads = elsewhere(takes, threads, 51 + i)
+        gc.collect()
+    # Where nothing runs, nothing is kept.
+    del threads
+    assert [thread.name for thread, _ in reported] == ['fails'] * 25
+    # They keep what is left of their pollers.
+    reported.clear()
+    assert sum(again) > 0, 'no place was used again'
+
+
+def test_threads_of_one_os_thread_that_go_on_others_while_all_start_more():
+    queues = [queue.SimpleQueue() for _ in range(3)]
+    failures = []
+
+    async def passes_on(here, there):
+        for count in range(150):
+            there.put([sock.newthread(value, i) for i in range(count % 40 + 1)])
+            threads = here.get(timeout=PATIENCE)
+            assert [thread.result() for thread in threads] == [*range(len(threads))]
+            if count % 50 == 0:
+                gc.collect()
+            del threads
+
+    def loop(i):
+        try:
+            sock.run(passes_on, queues[i], queues[i - 1])
+        except BaseException as error:
+            failures.append(error)
+
+    os_threads = [threading.Thread(target=loop, args=(i,)) for i in range(3)]
+    for os_thread in os_threads:
+        os_thread.start()
+    for os_thread in os_threads:
+        os_thread.join(2 * PATIENCE)
+    assert failures == []
+    assert not any(os_thread.is_alive() for os_thread in os_threads)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_child_of_a_fork_uses_the_memory_of_threads_that_ended_before():
+    python("""
+        import gc, os, sock, weakref
+
+        async def does_nothing(i):
+            return i
+
+        def check(again):
+            threads = [sock.newthread(does_nothing, i) for i in range(1500)]
+            assert [thread.result() for thread in threads] == [*range(1500)]
+            if again:
+                assert kept & {*map(id, threads)}, 'the memory that was kept is used'
+            gone = weakref.ref(threads[7])
+            found = [each for each in gc.get_objects() if type(each) is sock.Thread]
+            assert len({*map(id, found)}) == len(found)
+            assert {*map(id, threads)} <= {*map(id, found)}
+            del threads, found
+            gc.collect()
+            assert gone() is None
+
+        async def checks():
+            for _ in range(3):
+                check(False)
+
+        async def main():
+            global kept
+            threads = [sock.newthread(does_nothing, i) for i in range(1500)]
+            kept = {*map(id, threads)}
+            del threads
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    check(True)
+                    sock.run(checks)
+                    check(False)
+                    sock.run(checks)
+                    os._exit(7)
+                finally:
+                    os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+            check(True)
+
+        for _ in range(3):
+            sock.run(main)
+            sock.run(checks)
+    """)
+
+
 def test_expired_or_cancelled_wait_for_a_thread_leaves_nothing_with_it():
     async def main():
         slow = sock.newthread(sleeps)
