@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 import sock
 from conftest import PATIENCE
 from sock import _scheduler
-from support import python
+from support import SLOWER, python
 
 
 async def value(result):
@@ -502,6 +503,104 @@ def test_lost_thread_that_excepthook_keeps_is_done_and_not_reported_again(monkey
     kept.clear()
     gc.collect()
     assert kept == []
+
+
+def test_panic_of_ours_that_comes_out_of_a_thread_is_a_failure_of_that_thread():
+    program = """if True:
+        import gc, sock
+
+        told = []
+        sock.excepthook = lambda thread, exc: told.append(f'{thread.name}: {exc} {exc.__cause__ or ""}'.strip())
+        bug = "a bug in sock: the panic's message is on stderr"
+
+        async def fails():
+            raise ValueError
+
+        # PyO3 makes the class when it gets the first exception.
+        sock.newthread(fails)
+        told.clear()
+        [Panic] = [each for each in BaseException.__subclasses__() if each.__name__ == 'PanicException']
+
+        async def panics(wait):
+            if wait:
+                await sock.sleep(0)
+            raise Panic('a test')
+
+        async def lost():
+            try:
+                await sock.suspend()
+            finally:
+                raise Panic('a test')
+
+        async def waits():
+            await sock.suspend()
+
+        def panic(thread):
+            raise Panic('a test')
+
+        async def ends():
+            await sock.sleep(0)
+            return 'ended'
+
+        def check():
+            gc.collect()
+            assert (sock.thread(), sock._sock.is_polling(), sock.threads()) == (None, False, [])
+
+        for wait in False, True:
+            thread = sock.newthread(panics, wait, name='panics')
+            assert sock.start(10)
+            assert told.pop() == f'panics: {bug}'
+            try:
+                thread.result()
+                raise SystemExit('no failure')
+            except RuntimeError as error:
+                assert str(error) == bug
+            del thread
+            check()
+
+        async def main():
+            me, ending = sock.thread(), sock.newthread(ends)
+            for wait in False, True:
+                try:
+                    await sock.newthread(panics, wait)
+                    raise SystemExit('no failure')
+                except RuntimeError as error:
+                    assert str(error) == bug
+                assert sock.thread() is me
+            called = sock.newthread(ends, name='called')
+            called.onfinish(panic)
+            assert await called == await ending == 'ended'
+            assert told.pop() == f'called: {bug}'
+            sock.newthread(lost, name='lost')
+            gc.collect()
+            assert bug in told.pop()
+            assert sock.thread() is me
+
+        sock.run(main)
+        check()
+
+        # While it is raised, threads that wait go, and their poller.
+        class Goes:
+            def __init__(self):
+                self.thread = sock.newthread(waits, name='waits')
+
+        def raises():
+            goes, poller = Goes(), sock.Poller()
+            raise Panic('a test')
+
+        try:
+            raises()
+        except Panic as error:
+            assert str(error) == 'a test'
+            error.__traceback__ = None
+        check()
+        assert told.pop().startswith("waits: thread 'waits' can never be resumed")
+        assert told == []
+    """
+    command = [sys.executable, '-c', program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50 * SLOWER, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 'pyo3_runtime.PanicException: a test' in done.stderr
 
 
 async def does_nothing():

@@ -13,7 +13,9 @@ use pyo3::sync::PyOnceLock;
 use super::Hub;
 use super::error::{self, Moved};
 use super::number;
-use super::thread::{Looping, Task, end_turn, first_id, listed, orphan_all, set_hub, set_running, step, unset_hub};
+use super::thread::{
+    Aside, Looping, Task, end_turn, first_id, listed, orphan_all, set_hub, set_running, step, unset_hub,
+};
 use crate::chaos;
 use crate::sys;
 use crate::wait::NEVER;
@@ -96,7 +98,7 @@ impl Drop for Poller {
         }
         // SAFETY: an object of Python goes while the OS thread is attached.
         let py = unsafe { Python::assume_attached() };
-        let outer = PyErr::take(py);
+        let outer = Aside::new(py);
         let finalizing = py.import("sys").and_then(|sys| sys.call_method0("is_finalizing"));
         if finalizing.is_ok_and(|finalizing| !finalizing.is_truthy().unwrap_or(true)) {
             unset_hub(&self.hub);
@@ -104,9 +106,7 @@ impl Drop for Poller {
             orphan_all(py, &self.hub);
             drop(left);
         }
-        if let Some(outer) = outer {
-            outer.restore(py);
-        }
+        drop(outer);
     }
 }
 
@@ -245,12 +245,10 @@ impl Turns {
             if let Some(task) = self.hub.take() {
                 let task = task.into_bound(py);
                 task.get().wait().enter();
-                set_running(Some(&task));
                 self.given.store(self.given.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                self.turning.store(true, Ordering::Relaxed);
+                let turn = Turn::begin(self, &task);
                 let ended = step(&task);
-                self.turning.store(false, Ordering::Relaxed);
-                set_running(None);
+                drop(turn);
                 if !ended? {
                     end_turn(&task);
                 }
@@ -312,6 +310,24 @@ impl Turns {
                 }
             });
         }
+    }
+}
+
+/// A thread has its turn, until this is dropped, also by a panic.
+struct Turn<'a>(&'a Turns);
+
+impl<'a> Turn<'a> {
+    fn begin(turns: &'a Turns, task: &Bound<'_, Task>) -> Self {
+        set_running(Some(task));
+        turns.turning.store(true, Ordering::Relaxed);
+        Turn(turns)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.turning.store(false, Ordering::Relaxed);
+        set_running(None);
     }
 }
 

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::hint::black_box;
 use std::marker::PhantomData;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -23,6 +24,7 @@ use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTypeInfo, intern};
 
 use super::attached::Attached;
+use super::calls::bug;
 use super::poller::Poller;
 use super::{Handle, Hub, error, ops};
 use crate::poller::{Roster, Thread};
@@ -107,19 +109,17 @@ impl Here {
     fn turn(&self, task: &Bound<'_, Task>) -> PyResult<()> {
         // Of those that run here, each inside the next, the innermost alone may be unlisted.
         enlist(self.running(task.py()).as_deref().unwrap_or(task));
-        let outer = self.current.replace(task.as_ptr());
-        let nested = self.nested.get() + 1;
-        self.nested.set(nested);
+        let turn = Nested { here: self, outer: self.current.replace(task.as_ptr()), depth: self.nested.get() + 1 };
+        self.nested.set(turn.depth);
         let ended = step(task);
-        if self.nested.get() != nested {
-            // It forked, and this is the child: `after_fork` has said that nothing runs here, and so it stays.
+        if self.nested.get() != turn.depth {
+            // It forked, and this is the child.
             return ended.map(drop);
         }
-        self.nested.set(nested - 1);
         if matches!(ended, Ok(false)) {
             end_turn(task);
         }
-        self.current.set(outer);
+        drop(turn);
         self.release_spare(task.py());
         ended.map(drop)
     }
@@ -152,6 +152,23 @@ impl Here {
         while let Some(spare) = self.take_spare() {
             // SAFETY: memory from where the collector has it, that nobody else has.
             unsafe { ffi::PyObject_GC_Del(spare.object.cast()) };
+        }
+    }
+}
+
+/// One turn inside whatever runs here, at whose end, also by a panic, that runs again.
+struct Nested<'a> {
+    here: &'a Here,
+    outer: *mut ffi::PyObject,
+    depth: u32,
+}
+
+impl Drop for Nested<'_> {
+    fn drop(&mut self) {
+        // In the child of a fork `after_fork` has said that nothing runs here, and so it stays.
+        if self.here.nested.get() == self.depth {
+            self.here.nested.set(self.depth - 1);
+            self.here.current.set(self.outer);
         }
     }
 }
@@ -548,7 +565,38 @@ unsafe fn call<'py>(
     unsafe {
         let vectorcall = mem::transmute::<*const (), Vectorcall>(black_box(ffi::PyObject_Vectorcall as *const ()));
         let returned = staying(|| vectorcall(func.as_ptr(), args, count, ptr::null_mut()));
-        Bound::from_owned_ptr_or_err(func.py(), returned)
+        Bound::from_owned_ptr_or_opt(func.py(), returned).ok_or_else(|| raised(func.py()))
+    }
+}
+
+/// What was raised. A panic of ours that has come out as an exception is no more than a failure: `PyO3` would go on with it.
+fn raised(py: Python<'_>) -> PyErr {
+    catch_unwind(|| PyErr::fetch(py)).unwrap_or_else(|_| bug())
+}
+
+/// What is being raised, put aside until this is dropped, whatever else is raised and caught meanwhile.
+pub struct Aside<'py> {
+    raised: [*mut ffi::PyObject; 3],
+    _attached: PhantomData<Python<'py>>,
+}
+
+#[allow(deprecated)] // what came after it is not there in Python 3.11
+impl<'py> Aside<'py> {
+    pub fn new(_attached: Python<'py>) -> Self {
+        let mut raised = [ptr::null_mut(); 3];
+        let [kind, value, traceback] = &mut raised;
+        // SAFETY: attached, and three places that are ours; what is put there is our own.
+        unsafe { ffi::PyErr_Fetch(kind, value, traceback) };
+        Aside { raised, _attached: PhantomData }
+    }
+}
+
+#[allow(deprecated)]
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        let [kind, value, traceback] = self.raised;
+        // SAFETY: attached still, as the lifetime says; what `new` got is given back.
+        unsafe { ffi::PyErr_Restore(kind, value, traceback) };
     }
 }
 
@@ -562,7 +610,7 @@ fn send<'py>(coro: &Bound<'py, PyAny>) -> Sent<'py> {
         match staying(|| iter_send(coro.as_ptr(), ffi::Py_None(), &raw mut result)) {
             ffi::PySendResult::PYGEN_NEXT => yielded(Bound::from_owned_ptr(py, result)),
             ffi::PySendResult::PYGEN_RETURN => Sent::Ended(Ok(Bound::from_owned_ptr(py, result))),
-            ffi::PySendResult::PYGEN_ERROR => Sent::Ended(Err(PyErr::fetch(py))),
+            ffi::PySendResult::PYGEN_ERROR => Sent::Ended(Err(raised(py))),
         }
     }
 }
@@ -872,7 +920,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     // SAFETY: as above.
     let task: Bound<'_, Task> = unsafe { Bound::from_borrowed_ptr(py, object).cast_into_unchecked() };
     let this = task.get();
-    let outer = PyErr::take(py);
+    let outer = Aside::new(py);
     if let Some(lost) = lose(&task) {
         this.set_ended(End::Ended);
         this.finish(false);
@@ -883,9 +931,7 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         }
     }
     drop(task);
-    if let Some(outer) = outer {
-        outer.restore(py);
-    }
+    drop(outer);
 }
 
 /// Nothing will ever resume the thread: its coroutine is closed, half-way. What is to be told of it; None: it has ended.
@@ -903,7 +949,8 @@ fn lose(task: &Bound<'_, Task>) -> Option<PyErr> {
     let mut cause = None;
     if !running {
         let current = HERE.with(|here| here.current.replace(ptr::null_mut()));
-        let closed = this.in_context(py, || coro.call_method0(py, intern!(py, "close"))).and_then(|closed| closed);
+        let close = || this.in_context(py, || coro.call_method0(py, intern!(py, "close"))).and_then(|closed| closed);
+        let closed = catch_unwind(AssertUnwindSafe(close)).unwrap_or_else(|_| Err(bug()));
         HERE.with(|here| here.current.set(current));
         cause = closed.err().map(|error| error.into_value(py));
     }
@@ -1144,7 +1191,9 @@ impl Task {
         if unsafe { ffi::PyContext_Enter(context) } < 0 {
             return Err(PyErr::fetch(py));
         }
+        let entered = Entered(context);
         let result = run();
+        mem::forget(entered);
         // SAFETY: entered above.
         if unsafe { ffi::PyContext_Exit(context) } < 0 {
             return Err(PyErr::fetch(py));
@@ -1171,6 +1220,21 @@ impl Task {
             drop(roster);
             // Whoever polls for it in another OS thread has nothing left to wait for.
             self.hub().interrupt();
+        }
+    }
+}
+
+/// A context that is left by a panic.
+struct Entered(*mut ffi::PyObject);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // SAFETY: the context was entered by this OS thread, which is attached. It can fail where something else did not
+        // leave its own one; there is nobody to tell of it.
+        unsafe {
+            if ffi::PyContext_Exit(self.0) < 0 {
+                ffi::PyErr_Clear();
+            }
         }
     }
 }
