@@ -1329,16 +1329,20 @@ def test_ctrl_c_while_threads_end_by_the_dozen_cuts_no_end_in_half():
 
         async def main(timer):
             timer.start()
+            begun.set()
             while True:
                 for _ in range(20):
                     sock.newthread(brief).onfinish(lambda thread: None)
                 await sock.sleep(0)
 
         def interrupt():
+            # Not in the middle of the standard library's `start`.
+            begun.wait()
             time.sleep(0.001)
             os.kill(os.getpid(), signal.SIGINT)
 
         for _ in range(60):
+            begun = threading.Event()
             timer = threading.Thread(target=interrupt)
             try:
                 sock.run(main, timer)

@@ -323,15 +323,22 @@ def test_handlers_that_let_go_of_the_interpreter_overlap():
 
 
 def test_thread_of_another_poller_is_awaited():
+    async def until_awaited():
+        while not awaited.is_set():
+            await sock.sleep(0.001)
+
     async def slow(x):
-        await sock.sleep(0.05)
+        await until_awaited()
         return 2 * x
 
     async def fails():
-        await sock.sleep(0.05)
+        await until_awaited()
         raise ValueError('over there')
 
-    started = threading.Event()
+    async def awaits(thread):
+        return await thread
+
+    started, awaited = threading.Event(), threading.Event()
     threads = []
 
     def other():
@@ -344,9 +351,12 @@ def test_thread_of_another_poller_is_awaited():
     assert started.wait(10)
 
     async def main():
+        # In its first turn each comes to where it waits for the other poller's thread.
+        slow, fails = [sock.newthread(awaits, thread) for thread in threads]
+        awaited.set()
         with pytest.raises(ValueError, match='over there'):
-            await threads[1]
-        assert await threads[0] == 42
+            await fails
+        assert await slow == 42
 
     run(main)
     os_thread.join(10)
