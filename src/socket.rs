@@ -101,6 +101,17 @@ impl<T: Thread> std::ops::Deref for Lease<'_, T> {
     }
 }
 
+impl<T: Thread> Lease<'_, T> {
+    /// What a failed call on datagrams comes to. An ICMP error of an earlier one concerns a connected socket alone, which
+    /// goes on; on any other it is nothing, `None`, and the call is to be made again.
+    pub fn datagram_failure(&self, failed: io::Error) -> Option<io::Error> {
+        if !failed.raw_os_error().is_some_and(|number| sys::UNDELIVERED.contains(&number)) {
+            return Some(failed);
+        }
+        self.with(Socket::peer_addr).ok().map(|_| sys::undelivered(failed))
+    }
+}
+
 impl<T: Thread> Drop for Lease<'_, T> {
     fn drop(&mut self) {
         if self.0.leases.update(|leases| leases - 1) == CLOSED | 1 {

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import sock
@@ -65,6 +66,32 @@ def test_addresses_of_senders_are_right_and_kept():
                 same = sum(addr is then for addr, then in zip(addresses, before, strict=bool(before)))
                 before = addresses
             assert same >= 24
+
+    run(main)
+
+
+def test_address_of_a_sender_goes_back_without_being_parsed(udp, other):
+    """None of the library's Python runs for it, which alone reads addresses that are text; for such a one it does."""
+    ours = str(Path(sock.__file__).parent)
+
+    async def main():
+        other.sendto(b'ping', tuple(udp.local_addr))
+        for _, sender in (await udp.recvfrom(10, expires=soon()), (10, address_of(other))):
+            calls = [
+                (lambda to=sender: udp.send(b'pong', None, to), False),
+                (lambda to=sender: udp.send(data=b'pong', host=to), False),
+                (lambda to=sender: udp.sendmany([(b'pong', to)]), False),
+                (lambda to=sender: udp.send(b'pong', None, to.host, to.port), True),
+            ]
+            for call, reads in calls:
+                ran = []
+                sys.setprofile(lambda frame, event, _, ran=ran: ran.append((event, frame.f_code.co_filename)))
+                try:
+                    await call()
+                finally:
+                    sys.setprofile(None)
+                assert other.recv(10) == b'pong'
+                assert any(event == 'call' and name.startswith(ours) for event, name in ran) == reads
 
     run(main)
 

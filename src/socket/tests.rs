@@ -398,25 +398,93 @@ fn datagram_that_does_not_fit_is_cut_and_says_so() {
     }
 }
 
-#[test]
-fn several_datagrams_go_and_come_at_once() {
+/// Several datagrams each way, the last but one of which does not fit; `each`: by a system call for each, on any OS.
+fn several_datagrams(each: bool) {
     let hub = hub();
     let (here, there) = (udp(), udp());
     here.lease().unwrap().connect(&address_of(&there).into()).unwrap();
-    let data: Vec<_> = (0..5_u8).map(|i| vec![i; usize::from(i)]).collect();
+    let data: Vec<_> = [0, 1, 2, 9, 3].into_iter().map(|i| vec![i; usize::from(i)]).collect();
     let all: Vec<_> = data.iter().map(|one| (one.as_ptr(), one.len(), None)).collect();
+    let lease = here.lease().unwrap();
     // SAFETY: each is as long as it says.
-    assert_eq!(unsafe { here.lease().unwrap().send_many(&all) }.unwrap(), 5);
-    let mut buffers = vec![vec![0; 100]; 8];
+    let sent = unsafe { if each { lease.send_each(&all) } else { lease.send_many(&all) } };
+    assert_eq!(sent.unwrap(), 5);
+    let mut buffers = vec![vec![0; 4]; 8];
     let mut came = Vec::new();
     while came.len() < 5 {
         let rooms: Vec<_> = buffers[came.len()..].iter_mut().map(|one| (one.as_mut_ptr(), one.len())).collect();
-        // SAFETY: each is as long as it says.
-        let some = complete(&hub, &there, Direction::Read, |descriptor| unsafe { descriptor.recv_many(&rooms) });
+        let some = complete(&hub, &there, Direction::Read, |descriptor| {
+            // SAFETY: each is as long as it says.
+            unsafe { if each { descriptor.recv_each(&rooms) } else { descriptor.recv_many(&rooms) } }
+        });
         came.extend(some.unwrap());
     }
-    for (i, (one, buffer)) in came.iter().zip(&buffers).enumerate() {
-        assert_eq!(buffer[..one.len], data[i]);
+    assert_eq!(came.len(), 5);
+    for ((one, buffer), data) in came.iter().zip(&buffers).zip(&data) {
+        assert_eq!(buffer[..one.len], data[..data.len().min(4)]);
+        assert_eq!(one.truncated, data.len() > 4);
+        assert_eq!(one.from.as_ref().unwrap().to_string(), address_of(&here).to_string());
+    }
+    // Only what concerns the first one is an error.
+    let long = vec![0; 70_000];
+    let wrong = [(data[4].as_ptr(), 3, None), (long.as_ptr(), long.len(), None), (data[4].as_ptr(), 3, None)];
+    // SAFETY: each is as long as it says.
+    let send = |wrong| unsafe { if each { lease.send_each(wrong) } else { lease.send_many(wrong) } };
+    assert_eq!(send(&wrong).unwrap(), 1);
+    assert_ne!(send(&wrong[1..]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn several_datagrams_go_and_come_at_once() {
+    several_datagrams(false);
+}
+
+#[test]
+fn several_datagrams_go_and_come_one_by_one_where_the_system_has_no_call_for_all() {
+    several_datagrams(true);
+}
+
+/// The numbers by which the system tells of an ICMP error of an earlier datagram.
+fn numbers_of_icmp(hub: &Arc<Coroutines>, dead: SocketAddr) -> Vec<i32> {
+    if cfg!(windows) {
+        // WSAECONNRESET of a port, WSAENETRESET of a time to live. Wine never tells them.
+        return vec![10054, 10052];
+    }
+    let source = udp();
+    source.lease().unwrap().connect(&dead.into()).unwrap();
+    send(&source.lease().unwrap(), b"into the void").unwrap();
+    vec![receive(hub, &source).unwrap_err().raw_os_error().unwrap()]
+}
+
+#[test]
+fn icmp_error_of_an_earlier_datagram_is_of_a_connected_socket_alone_and_ends_none() {
+    let hub = hub();
+    let dead = address_of(&udp());
+    let to = |address: SocketAddr| OsAddress::new(&Address::parse("127.0.0.1", address.port()).unwrap()).unwrap();
+    for number in numbers_of_icmp(&hub, dead) {
+        let failed = || io::Error::from_raw_os_error(number);
+        let server = udp();
+        let lease = server.lease().unwrap();
+        assert!(lease.datagram_failure(failed()).is_none());
+        assert_eq!(lease.datagram_failure(io::ErrorKind::WouldBlock.into()).unwrap().kind(), io::ErrorKind::WouldBlock);
+        // SAFETY: the data are as long as they say.
+        unsafe { lease.send_to(b"void".as_ptr(), 4, Some(&to(dead))).unwrap() };
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(b"ping", address_of(&server)).unwrap();
+        let got = complete(&hub, &server, Direction::Read, |descriptor| {
+            // What operations do: the call again, where it is nothing.
+            let mut got = [0; 100];
+            recv(descriptor, &mut got).or_else(|error| match lease.datagram_failure(error) {
+                Some(error) => Err(error),
+                None => recv(descriptor, &mut got),
+            })
+        });
+        assert_eq!(got.unwrap(), 4);
+        lease.connect(&client.local_addr().unwrap().into()).unwrap();
+        let reported = lease.datagram_failure(failed()).unwrap();
+        assert_eq!(reported.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(send(&lease, b"pong").unwrap(), 4);
+        assert_eq!(client.recv_from(&mut [0; 100]).unwrap(), (4, address_of(&server)));
     }
 }
 

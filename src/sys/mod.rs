@@ -17,7 +17,7 @@
 //! | `SignalPipe` | bytes that a signal handler writes wake the poller |
 //! | `is_transient_accept`, `is_not_connected`, `ALREADY_CONNECTED` | what an error number means |
 //! | `OsAddress` | an address as the system takes it |
-//! | `is_undelivered`, `undelivered` | an ICMP error of an earlier datagram |
+//! | `UNDELIVERED`, `undelivered` | an ICMP error of an earlier datagram |
 //! | `POLL`, `poll_handle` | what the OS's poll is called; the number of a poller's |
 
 #[cfg(unix)]
@@ -57,8 +57,24 @@ pub fn read_address(bytes: &[u8]) -> Option<crate::address::Address> {
     crate::address::Address::from_os(&address)
 }
 
+/// Several datagrams by a system call for each, where the system has none for all of them.
+impl Descriptor {
+    /// # Safety
+    /// As of `recv_many`.
+    pub unsafe fn recv_each(&self, rooms: &[(*mut u8, usize)]) -> std::io::Result<Vec<Datagram>> {
+        // SAFETY: as the caller promises.
+        one_by_one(rooms, |&(data, len)| unsafe { self.recv_from(data, len, true) })
+    }
+
+    /// # Safety
+    /// As of `send_many`.
+    pub unsafe fn send_each(&self, all: &[(*const u8, usize, Option<OsAddress>)]) -> std::io::Result<usize> {
+        // SAFETY: as the caller promises.
+        one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) }).map(|sent| sent.len())
+    }
+}
+
 /// Makes a call for each item, until one fails. Only where the first one does is it an error.
-#[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
 fn one_by_one<I, R>(items: &[I], call: impl Fn(&I) -> std::io::Result<R>) -> std::io::Result<Vec<R>> {
     let mut results = Vec::new();
     for item in items {

@@ -218,6 +218,12 @@ use libc as direct;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const BATCH: usize = 1024;
 
+/// The kernel does not have the call, or what stands for one (a sandbox, an emulator) does not.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_no_call(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOSYS)
+}
+
 /// A message of one part, with room for an address at `name`, or none.
 fn message(part: *mut libc::iovec, name: *mut SockAddrStorage) -> libc::msghdr {
     // SAFETY: all zeroes is a value of this plain structure: nothing in it.
@@ -288,9 +294,7 @@ impl OsAddress {
 }
 
 /// An ICMP message says that an earlier datagram did not arrive.
-pub fn is_undelivered(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ECONNREFUSED)
-}
+pub const UNDELIVERED: &[i32] = &[libc::ECONNREFUSED];
 
 /// What a connected socket makes of that.
 pub fn undelivered(error: io::Error) -> io::Error {
@@ -491,7 +495,12 @@ impl Descriptor {
                 libc::recvmmsg(self.raw(), headers.as_mut_ptr(), count as _, libc::MSG_DONTWAIT as _, ptr::null_mut())
             };
             if got < 0 {
-                return Err(io::Error::last_os_error());
+                let error = io::Error::last_os_error();
+                if is_no_call(&error) {
+                    // SAFETY: as the caller promises.
+                    return unsafe { self.recv_each(rooms) };
+                }
+                return Err(error);
             }
             // SAFETY: the kernel wrote an address for each datagram.
             Ok(headers[..got as usize]
@@ -502,7 +511,7 @@ impl Descriptor {
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         {
             // SAFETY: as the caller promises.
-            super::one_by_one(rooms, |&(data, len)| unsafe { self.recv_from(data, len, true) })
+            unsafe { self.recv_each(rooms) }
         }
     }
 
@@ -533,13 +542,17 @@ impl Descriptor {
                 .collect();
             // SAFETY: as many headers as are said; the kernel only reads what they point to, which lives until then.
             let sent = unsafe { libc::sendmmsg(self.raw(), headers.as_mut_ptr(), headers.len() as _, SEND_FLAGS as _) };
-            if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+            if sent >= 0 {
+                return Ok(sent as usize);
+            }
+            let error = io::Error::last_os_error();
+            // SAFETY: as the caller promises.
+            if is_no_call(&error) { unsafe { self.send_each(all) } } else { Err(error) }
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         {
             // SAFETY: as the caller promises.
-            super::one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) })
-                .map(|sent| sent.len())
+            unsafe { self.send_each(all) }
         }
     }
 

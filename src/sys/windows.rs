@@ -150,9 +150,7 @@ impl OsAddress {
 }
 
 /// An ICMP message says that an earlier datagram did not arrive: Winsock tells even a socket that is not connected.
-pub fn is_undelivered(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ws::WSAECONNRESET | ws::WSAENETRESET))
-}
+pub const UNDELIVERED: &[i32] = &[ws::WSAECONNRESET, ws::WSAENETRESET];
 
 /// What a connected socket makes of that: what other systems call it.
 pub fn undelivered(_error: io::Error) -> io::Error {
@@ -333,7 +331,7 @@ impl Descriptor {
     /// Each room is valid for writing as many bytes as it says.
     pub unsafe fn recv_many(&self, rooms: &[(*mut u8, usize)]) -> io::Result<Vec<Datagram>> {
         // SAFETY: as the caller promises.
-        super::one_by_one(rooms, |&(data, len)| unsafe { self.recv_from(data, len, true) })
+        unsafe { self.recv_each(rooms) }
     }
 
     /// Sends the first of several datagrams, as many as there is room for; how many went.
@@ -342,8 +340,7 @@ impl Descriptor {
     /// Each is valid for reading as many bytes as it says.
     pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<OsAddress>)]) -> io::Result<usize> {
         // SAFETY: as the caller promises.
-        super::one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) })
-            .map(|sent| sent.len())
+        unsafe { self.send_each(all) }
     }
 
     /// Not here: `TransmitFile` waits where the other calls would block. Python reads and sends instead.

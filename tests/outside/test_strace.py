@@ -41,10 +41,10 @@ def pair():
 """
 
 
-def output_with(faults, program):
-    """What a program prints while system calls fail as strace is told."""
+def output_with(faults, program, log='/dev/null'):
+    """What a program prints while system calls fail as strace is told; its calls go to the log."""
     injections = [f'--inject={fault}' for fault in faults]
-    command = [STRACE, '-f', '-qq', '-o', '/dev/null', *injections, sys.executable, '-W', 'error', '-c']
+    command = [STRACE, '-f', '-qq', '-o', log, *injections, sys.executable, '-W', 'error', '-c']
     command.append(BEGIN + textwrap.dedent(program))
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.stderr == ''
@@ -130,6 +130,45 @@ def test_datagrams_that_find_no_buffers_are_errors_and_the_next_ones_go():
     """
     printed = output_with(['sendto:error=ENOBUFS:when=1', 'sendmmsg:error=ENOBUFS:when=1'], program)
     assert printed == ["('no_buffer_space', 0, 0)"] * 2 + ['5 2', "[b'first', b'second', b'third']"]
+
+
+def test_batches_of_datagrams_do_the_same_where_there_is_no_call_for_several(tmp_path):
+    """A call for each then, as on systems that have no other: recvfrom and sendto, never recvmmsg and sendmmsg."""
+    program = """
+    async def main():
+        with sock.udp() as one, sock.udp() as other:
+            one.bind('127.0.0.1')
+            other.bind('127.0.0.1')
+            to = other.local_addr
+
+            def shown(got):
+                return [(what, sender == one.local_addr) for what, sender in got]
+
+            print(await one.sendmany([(b'%d' % i * i, to) for i in range(5)]))
+            bufs = [bytearray(8) for _ in range(3)]
+            print(shown(await other.recvmany(bufs)), bufs)
+            print(shown(await other.recvmany(8)))
+            sock.runafter(0.05, lambda: one.sendmany([(b'late', to)]))
+            print(shown(await other.recvmany(bufs)), bufs[0])
+            print(await one.sendmany([(b'short', to), (b'much too long', to), (b'', to)]))
+            try:
+                await other.recvmany(bufs)
+            except sock.MessageTooLong as error:
+                print(shown(error.datagrams), error.received, bufs)
+            print(await told(one.sendmany([(b'goes', to), (bytes(70000), to), (b'stays', to)])))
+            print(shown(await other.recvmany(8)))
+            await one.connect(to)
+            print(await one.sendmany([(b'to the peer', None)] * 2), shown(await other.recvmany(8)))
+            print(tuple(one.stats)[::2], tuple(other.stats)[::2])
+            print(await told(other.recvmany(8, expires=sock.clock() + 0.01)), other.closed)
+    sock.run(main)
+    """
+    log = tmp_path / 'log'
+    expected = output_with([], program)
+    assert len(expected) == 11
+    assert output_with(['recvmmsg,sendmmsg:error=ENOSYS'], program, log) == expected
+    refused = [line for line in log.read_text().splitlines() if 'ENOSYS' in line]
+    assert all(any(f'{call}(' in line for line in refused) for call in ('recvmmsg', 'sendmmsg'))
 
 
 def test_short_counts_are_gone_on_from():

@@ -12,7 +12,7 @@ use super::super::socket::Datagram;
 use super::{
     Address, Arg, Attached, Attempt, Bound, Lease, Making, Moved, Op, Outcome, Py, PyAny, PyAnyMethods, PyBufferError,
     PyBytes, PyErr, PyResult, PyTypeError, PyValueError, Python, SockAddr, Socket, Source, What, count, counted, error,
-    fail, ffi, io, limit, number, sys, with_scratch,
+    fail, ffi, io, limit, number, with_scratch,
 };
 use pyo3::prelude::*;
 
@@ -230,15 +230,12 @@ impl Op {
         unsafe { self.object::<Datagram>().unwrap_unchecked() }.senders()
     }
 
-    /// A failed call: an ICMP error of an earlier datagram concerns a connected socket alone, and it goes on.
+    /// A failed call, which is made again where it was of an earlier datagram, and of no concern here.
     fn datagram_failed(&self, py: Python<'_>, lease: &Lease<'_>, failed: io::Error) -> Outcome<Attempt> {
-        if !sys::is_undelivered(&failed) {
-            return self.failed(py, &failed);
+        match lease.datagram_failure(failed) {
+            Some(failed) => self.failed(py, &failed),
+            None => Ok(Attempt::Again),
         }
-        if lease.with(socket2::Socket::peer_addr).is_err() {
-            return Ok(Attempt::Again);
-        }
-        self.failed(py, &sys::undelivered(failed))
     }
 
     #[inline(never)] // out of the way of the shorter operations
