@@ -152,20 +152,28 @@ def dead_port():
         yield s.getsockname()[1]
 
 
-@pytest.fixture
-def black_hole():
-    """An address that answers nothing: a listener with a full backlog."""
+@contextlib.contextmanager
+def silent(host, port=0):
+    """A port of that host that answers nothing: a listener with a full backlog."""
     if not LINUX:
         pytest.skip('a full backlog drops new connections on Linux')
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
-        s = stack.enter_context(socket.socket())
-        s.bind(('127.0.0.1', 0))
+        s = stack.enter_context(socket.socket(family))
+        s.bind((host, port))
         s.listen(0)
         for _ in range(4):
-            filler = stack.enter_context(socket.socket())
+            filler = stack.enter_context(socket.socket(family))
             filler.setblocking(False)
             filler.connect_ex(s.getsockname())
-        yield sock.addr(*s.getsockname()).addr
+        yield s.getsockname()[1]
+
+
+@pytest.fixture
+def black_hole():
+    """An address that answers nothing."""
+    with silent('127.0.0.1') as port:
+        yield sock.addr('127.0.0.1', port).addr
 
 
 @pytest.fixture
@@ -176,7 +184,8 @@ def names(monkeypatch):
     def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
         if host not in table:
             raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', (address, port)) for address in table[host]]
+        found = [(socket.AF_INET6, (each, port, 0, 0)) if ':' in each else (socket.AF_INET, (each, port)) for each in table[host]]
+        return [(its, socket.SOCK_STREAM, 6, '', address) for its, address in found if family in (0, its)]
 
     monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
     return table

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import sock
-from conftest import PATIENCE
+from conftest import PATIENCE, silent
 from sock import _eyeballs
 from support import run
 
@@ -108,6 +108,45 @@ def test_silent_address_is_followed_by_the_next_after_250_ms(servers, black_hole
     run(main)
 
 
+def both_by_name(names, port):
+    """Connects to a name that has addresses of both families: which connection, and how many seconds it took."""
+    names['both.example'] = ['::1', '127.0.0.1']
+
+    async def main():
+        begin = sock.clock()
+        s = sock.tcp(None)
+        await s.connect('both.example', port, expires=soon())
+        return s, sock.clock() - begin
+
+    return run(main)
+
+
+def test_name_of_both_families_is_connected_to_by_ipv6(servers, names):
+    four, six = servers
+    conn, _ = both_by_name(names, six.getsockname()[1])
+    with conn:
+        assert (conn.family, conn.remote_addr.host) == ('inet6', '::1')
+        accepted, client = six.accept()
+        accepted.close()
+        assert client[1] == conn.local_addr.port
+        # Nobody has tried the other one.
+        four.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            four.accept()
+
+
+def test_name_whose_ipv6_is_silent_is_connected_to_by_ipv4(names):
+    with socket.create_server(('127.0.0.1', 0)) as four, silent('::1', four.getsockname()[1]) as port:
+        four.settimeout(PATIENCE)
+        conn, took = both_by_name(names, port)
+        with conn:
+            assert (conn.family, conn.remote_addr.host) == ('inet', '127.0.0.1')
+            assert 0.25 <= took < PATIENCE / 2
+            accepted, client = four.accept()
+            accepted.close()
+            assert client == tuple(conn.local_addr)
+
+
 def test_all_addresses_dead(dead_port):
     async def main():
         with sock.tcp(None) as s:
@@ -153,6 +192,38 @@ def test_cancelled_meanwhile_stays_open_and_may_try_again(servers, black_hole):
                 await connecting
             await s.connect(host, port, expires=soon())
             assert s.family == 'inet'
+
+    run(main)
+
+
+def test_cancelled_while_an_address_fails_begins_with_no_other():
+    """Who begins with the next address is woken by the failure, and cancelled only then."""
+    begun, refused = [], sock.Event()
+
+    class Candidate:
+        def __init__(self, family):
+            begun.append(family)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        async def _connect(self, address):
+            await refused.wait()
+            raise sock.ConnectionRefused(f'connect {address}')
+
+    async def main():
+        with sock.tcp(None) as s:
+            connecting = sock.newthread(_eyeballs.Race(s, both(9), Candidate).run(None))
+            refused.set()
+            connecting.cancel()
+            with pytest.raises(sock.Cancelled):
+                await connecting
+            # All that was ready has run.
+            await sock.sleep(0.01)
+            assert begun == ['inet6']
 
     run(main)
 

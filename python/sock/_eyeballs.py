@@ -39,6 +39,8 @@ class Race:
         self.attempts: list[Thread] = []
         self.errors: list[tuple[_sock.SockAddr, _errors.Error]] = []
         self.won = False
+        #: No attempt begins any more: one has won, or nobody waits for it.
+        self.over = False
         #: Woken by an attempt that failed: the next one begins.
         self.failed: _sock.Wait | None = None
 
@@ -52,6 +54,8 @@ class Race:
             late.args = (f'{late.message}; tried {", ".join(map(str, self.addresses))}',)
             raise
         finally:
+            # Who was woken before it is cancelled runs on to its next wait.
+            self.over = True
             starter.cancel()
             for attempt in self.attempts:
                 attempt.cancel()
@@ -66,20 +70,23 @@ class Race:
     async def _start(self) -> None:
         for address in self.addresses:
             self.failed = failed = _sock.Wait('an address to answer', clock() + DELAY)
-            self.attempts.append(newthread(self._attempt(address), name=f'connect {address}'))
-            if self.won:
+            attempt = newthread(self._attempt(address), name=f'connect {address}')
+            self.attempts.append(attempt)
+            if not self.over:
+                try:
+                    await failed
+                except _errors.Timeout:
+                    pass
+            if self.over:
+                attempt.cancel()
                 return
-            try:
-                await failed
-            except _errors.Timeout:
-                pass
 
     async def _attempt(self, address: _sock.SockAddr) -> None:
         try:
             with self.make(address.family) as candidate:
                 await candidate._connect(address)
-                if not self.won:
-                    self.won = self.socket._become(candidate)
+                if not self.over:
+                    self.won = self.over = self.socket._become(candidate)
         except _errors.Error as error:
             self.errors.append((address, error))
         self.socket._nudge()
