@@ -185,13 +185,46 @@ def test_each_entry_of_the_table_has_its_section():
                 assert re.search(rf'\b{name.split(".")[-1]}\b', headings), name
 
 
+#: What the manual's own table has, in its order.
+ENTRIES = """
+    socket.addr ai:free ai:next ai:addrs ai:type ai:family ai:protocol ai:name ai:tostring
+    socket.tcp socket.udp socket.raw s:type s:family s:protocol s:close s:bind s:setopt s:getopt
+    tcp:listen tcp:connect tcp:accept tcp:send tcp:recv tcp:shutdown udp:send udp:recv
+    socket.newthread socket.poll socket.start socket.stop socket.sleep_until socket.sleep socket.iocp socket.epoll_fd
+""".split()  # noqa: SIM905
+
+
+def entries():
+    """The rows of the table: there, here, shown by. A vertical bar within a cell has a backslash before it."""
+    rows = re.findall(r'^\| (`.*|\w.*) \|$', section("The manual's entries"), re.M)
+    return [re.split(r'(?<!\\) \| ', row) for row in rows if not row.startswith('there ')]
+
+
+def test_table_has_each_entry_of_the_manual_once_and_no_other():
+    rows = entries()
+    assert [len(row) for row in rows] == [3] * len(rows)
+    assert [name for there, _, _ in rows for name in re.findall(r'\w+[.:]\w+(?=\()', there)] == ENTRIES
+
+
+def test_each_row_of_the_table_says_what_is_here_and_names_a_test_that_is_there():
+    there = defined_tests()
+    for manual, here, shown_by in entries():
+        assert re.search(r'`[^`]*\w', here), manual
+        assert re.fullmatch(r'`test_\w+`(, `test_\w+`)*', shown_by), manual
+        assert set(re.findall(r'\w+', shown_by)) <= there, manual
+
+
+def defined_tests():
+    """The names of all tests."""
+    return set(
+        re.findall(r'^def (test_\w+)', ''.join(p.read_text() for p in Path(__file__).parent.rglob('*.py')), re.M)
+    )
+
+
 def test_reference_names_tests_that_are_there():
     named = re.findall(r'`(test_\w+)`', REFERENCE)
     assert len(named) > 25
-    there = set(
-        re.findall(r'^def (test_\w+)', ''.join(p.read_text() for p in Path(__file__).parent.rglob('*.py')), re.M)
-    )
-    assert set(named) <= there
+    assert set(named) <= defined_tests()
 
 
 def test_reliability_names_the_tests_of_all_80_scenarios():
