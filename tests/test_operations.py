@@ -1,14 +1,17 @@
 """One table: every operation, in every situation."""
 
+import ast
 import contextlib
 import dataclasses
 import io
+import re
 import select
 import socket
 import sys
 import threading
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,9 +119,9 @@ def end(thread):
 
 
 @contextlib.contextmanager
-def lock():
+def lock(make=sock.Lock):
     """A lock, and who holds it, if anybody does."""
-    ours = types.SimpleNamespace(lock=sock.Lock(), holder=None)
+    ours = types.SimpleNamespace(lock=make(), holder=None)
     yield ours
     if ours.holder is not None:
         end(ours.holder)
@@ -291,6 +294,14 @@ OPERATIONS = {
         wrong_value=lambda s: s.sendmany([(b'x', sock.addr('::1', 9, family='inet6').addr)]),
         waits=DROPS,
     ),
+    'udp connect': Operation(
+        'datagram',
+        lambda s, **kw: s.connect('127.0.0.1', 9, **kw),
+        None,
+        wrong_type=lambda s: s.connect(5),
+        wrong_value=lambda s: s.connect('127.0.0.1', 70000),
+        waits=Never('it sends nothing'),
+    ),
     'unix datagram send': Operation('unix', **SEND, clog=fill, closed_there=GONE),
     'unix datagram sendmany': Operation(
         'unix',
@@ -327,6 +338,30 @@ OPERATIONS = {
         wrong_type=lambda _: sock.sleep('x'),
         wrong_value=lambda _: sock.sleep(NAN),
     ),
+    'sleep_until': Operation(
+        made(lambda: 0.05),
+        within(lambda s: sock.sleep_until(sock.clock() + s)),
+        None,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda _: sock.sleep_until('x'),
+        wrong_value=lambda _: sock.sleep_until(NAN),
+    ),
+    'SleepJob.sleep': Operation(
+        made(sock.sleep_job),
+        within(lambda job: job.sleep(0.05)),
+        None,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda job: job.sleep('x'),
+        wrong_value=lambda job: job.sleep(NAN),
+    ),
+    'SleepJob.sleep_until': Operation(
+        made(sock.sleep_job),
+        within(lambda job: job.sleep_until(sock.clock() + 0.05)),
+        None,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda job: job.sleep_until('x'),
+        wrong_value=lambda job: job.sleep_until(NAN),
+    ),
     'suspend': Operation(made(list), within(suspend), 5, resume, closed_here=NO_SOCKET),
     'await of a thread': Operation(suspended, within(lambda thread: thread.__await__()), 5,
         lambda thread: thread.resume(5), closed_here=NO_SOCKET),
@@ -357,6 +392,16 @@ OPERATIONS = {
         closed_here=NO_SOCKET,
         wrong_type=lambda permits: permits.acquire('x'),
         wrong_value=lambda permits: permits.acquire(NAN),
+    ),
+    'Condition.acquire': Operation(
+        lambda: lock(sock.Condition),
+        lambda s, **kw: s.lock.acquire(**kw),
+        None,
+        let_go,
+        hold,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda s: s.lock.acquire('x'),
+        wrong_value=lambda s: s.lock.acquire(NAN),
     ),
     'Condition.wait_for': Operation(
         made(lambda: types.SimpleNamespace(condition=sock.Condition(), things=[])),
@@ -534,6 +579,9 @@ prepared: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def prepare(request):
+    if not hasattr(request.node, 'callspec'):
+        yield
+        return
     name = request.node.callspec.params.get('name')
     clogged = 'waits' in request.node.name or 'expires' in request.node.name
     with sides(name, clogged=clogged) as both:
@@ -666,3 +714,70 @@ def test_outside_a_thread(name):
     with pytest.raises(RuntimeError, match='inside a sock thread'):
         operation = OPERATIONS[name].call(ours)
         operation.send(None) if hasattr(operation, 'send') else next(iter(operation))
+
+
+# ---- that the table is complete
+
+
+#: Public operations that have no row, and why.
+WITHOUT_ROW = {
+    'Condition.wait': 'wait_for is it in a loop; alone it cannot succeed at once, since no notification is kept',
+    'resolve': 'a numeric address never waits, and a name waits in a worker: test_addrinfo.py',
+}
+
+PACKAGE = Path(sock.__file__).parent
+
+
+def awaited_by_source():
+    """(class, name) of each function of the library that gives something to await, as its source or its stub says."""
+    found = set()
+    for path in (*PACKAGE.glob('*.py'), *PACKAGE.glob('*.pyi')):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            owner = node.name if isinstance(node, ast.ClassDef) else '' if isinstance(node, ast.Module) else None
+            for each in node.body if owner is not None else ():
+                if isinstance(each, ast.AsyncFunctionDef) or (
+                    isinstance(each, ast.FunctionDef)
+                    and each.returns is not None
+                    and re.match(r'Operation\b|Awaitable\b|Coroutine\b', ast.unparse(each.returns))
+                ):
+                    found.add((owner, each.name))
+    return found
+
+
+def public_operations():
+    """What of the public names is awaited: name -> the function, which classes may share."""
+    awaited = awaited_by_source()
+    found = {}
+    for name in sock.__all__:
+        value = getattr(sock, name)
+        if ('', name) in awaited:
+            found[name] = value
+        for attribute in dir(value) if isinstance(value, type) else ():
+            if not attribute.startswith('_') and any((each.__name__, attribute) in awaited for each in value.__mro__):
+                found[f'{name}.{attribute}'] = getattr(value, attribute)
+    return found
+
+
+def rows():
+    """The public operation that each row of the table calls."""
+    classes = {'stream': 'TCP', 'listener': 'TCP', 'fresh': 'TCP', 'datagram': 'UDP', 'unix': 'UDP', 'raw': 'Raw'}
+    for name, operation in OPERATIONS.items():
+        if isinstance(operation.on, str):
+            yield f'{classes[operation.on]}.{name.removesuffix(" bytes").split()[-1]}'
+        elif name != 'await of a thread':
+            yield name
+
+
+def test_table_has_each_public_operation():
+    """One that two classes share, as `readable`, is enough for one of them."""
+    public, called = public_operations(), set(rows())
+    assert called <= public.keys()
+    covered = [public[name] for name in called]
+    assert {name for name, function in public.items() if function not in covered} == WITHOUT_ROW.keys()
+
+
+def test_operations_are_found_by_what_they_give():
+    """Of each kind of source: a function of Rust, with and without overloads, one of Python, a method, a shared one."""
+    found = public_operations()
+    assert {'sleep', 'TCP.accept', 'UDP.recv', 'resolve', 'Queue.get', 'Raw.writable'} <= found.keys()
+    assert not {'newthread', 'TCP.close', 'Thread.result', 'poll', 'TCP.bind'} & found.keys()
