@@ -783,8 +783,9 @@ def test_option_that_the_kernel_does_not_have_is_not_supported():
         s.setopt('ipv6_router_alert', 5)
 
 
-#: What the table has to have at least: the names without their prefix.
+#: What the table has to have at least: the names without their prefix, as the systems' manuals have them.
 NAMED = {
+    # socket(7) and its header
     ('linux', 'so'): """
         debug reuseaddr type error dontroute broadcast sndbuf rcvbuf sndbufforce rcvbufforce keepalive oobinline
         no_check priority linger bsdcompat reuseport passcred peercred rcvlowat sndlowat rcvtimeo sndtimeo bindtodevice
@@ -792,16 +793,78 @@ NAMED = {
         timestamping protocol domain rxq_ovfl wifi_status peek_off nofcs lock_filter select_err_queue busy_poll
         max_pacing_rate bpf_extensions incoming_cpu attach_bpf detach_bpf attach_reuseport_cbpf attach_reuseport_ebpf
         cnx_advice meminfo incoming_napi_id cookie peergroups zerocopy""",
-    ('windows', 'so'): """
-        acceptconn broadcast bsp_state conditional_accept connect_time dontlinger dontroute error exclusiveaddruse
-        keepalive linger max_msg_size maxdg maxpathdg oobinline pause_accept port_scalability protocol_info
-        randomize_port rcvbuf rcvlowat reuseaddr sndbuf sndlowat type update_accept_context update_connect_context
-        useloopback""",
-    ('windows', 'tcp'): 'bsdurgent expedited_1122 maxrt nodelay timestamps',
     # tcp(7)
     ('linux', 'tcp'): """
         congestion cork defer_accept fastopen info keepcnt keepidle keepintvl linger2 maxseg nodelay quickack syncnt
         user_timeout window_clamp""",
+    # ip(7); the list of sources of ip_msfilter is set one by one
+    ('linux', 'ip'): """
+        add_membership add_source_membership bind_address_no_port block_source drop_membership drop_source_membership
+        freebind hdrincl local_port_range minttl mtu mtu_discover multicast_all multicast_if multicast_loop
+        multicast_ttl nodefrag options passsec pktinfo recverr recvopts recvorigdstaddr recvtos recvttl retopts
+        router_alert tos transparent ttl unblock_source""",
+    # ipv6(7) and RFC 3493
+    ('linux', 'ipv6'): """
+        add_membership drop_membership join_group leave_group mtu mtu_discover multicast_hops multicast_if
+        multicast_loop recverr recvhoplimit recvpktinfo recvtclass router_alert tclass unicast_hops v6only""",
+    # udp(7) and its header
+    ('linux', 'udp'): 'cork encap gro no_check6_rx no_check6_tx segment',
+    # getsockopt(2) and its header
+    ('macos', 'so'): """
+        acceptconn broadcast debug dontroute donttrunc error keepalive linger linger_sec noaddrerr nosigpipe
+        notifyconflict nread nwrite oobinline randomport rcvbuf rcvlowat rcvtimeo reuseaddr reuseport reuseshareuid
+        sndbuf sndlowat sndtimeo timestamp timestamp_monotonic type useloopback wantmore wantoobflag""",
+    # tcp(4) and its header
+    ('macos', 'tcp'): """
+        connection_info connectiontimeout enable_ecn fastopen keepalive keepcnt keepintvl maxseg nodelay noopt nopush
+        notsent_lowat rxt_conndroptime rxt_findrop sendmoreacks""",
+    # ip(4) and its header
+    ('macos', 'ip'): """
+        add_membership add_source_membership block_source bound_if dontfrag drop_membership drop_source_membership
+        hdrincl multicast_if multicast_loop multicast_ttl options pktinfo recvdstaddr recvif recvopts recvtos recvttl
+        retopts tos ttl unblock_source""",
+    # ip6(4)
+    ('macos', 'ipv6'): """
+        bound_if checksum dontfrag join_group leave_group multicast_hops multicast_if multicast_loop recvhoplimit
+        recvpktinfo recvtclass tclass unicast_hops v6only""",
+    ('macos', 'udp'): 'nocksum',
+    # getsockopt(2)
+    ('freebsd', 'so'): """
+        acceptconn broadcast debug domain dontroute error keepalive linger listenincqlen listenqlen listenqlimit
+        no_ddp no_offload nosigpipe oobinline protocol rcvbuf rcvlowat rcvtimeo reuseaddr reuseport reuseport_lb setfib
+        sndbuf sndlowat sndtimeo timestamp ts_clock type user_cookie""",
+    # tcp(4)
+    ('freebsd', 'tcp'): """
+        congestion fastopen info keepcnt keepidle keepinit keepintvl maxseg maxunacktime md5sig nodelay noopt nopush
+        remote_udp_encaps_port""",
+    # ip(4)
+    ('freebsd', 'ip'): """
+        add_membership add_source_membership bindany bindmulti block_source dontfrag drop_membership
+        drop_source_membership hdrincl minttl multicast_if multicast_loop multicast_ttl options recvdstaddr recvif
+        recvorigdstaddr recvtos recvttl rss_listen_bucket tos ttl unblock_source""",
+    # ip6(4)
+    ('freebsd', 'ipv6'): """
+        bindany checksum dontfrag join_group leave_group multicast_hops multicast_if multicast_loop recvhoplimit
+        recvpktinfo recvtclass tclass unicast_hops v6only""",
+    ('freebsd', 'udp'): 'encap',
+    # The pages of SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP, IPPROTO_IPV6 and IPPROTO_UDP
+    ('windows', 'so'): """
+        acceptconn broadcast bsp_state conditional_accept connect_time dontlinger dontroute error exclusiveaddruse
+        keepalive linger max_msg_size maxdg maxpathdg oobinline pause_accept port_scalability protocol_info
+        randomize_port rcvbuf rcvlowat rcvtimeo reuse_unicastport reuseaddr sndbuf sndlowat sndtimeo type
+        update_accept_context update_connect_context useloopback""",
+    ('windows', 'tcp'): """
+        bsdurgent expedited_1122 fail_connect_on_icmp_error fastopen icmp_error_info keepalive keepcnt keepidle
+        keepintvl maxrt maxrtms maxseg nodelay stdurg timestamps""",
+    ('windows', 'ip'): """
+        add_membership add_source_membership block_source dontfragment drop_membership drop_source_membership hdrincl
+        mtu mtu_discover multicast_if multicast_loop multicast_ttl options original_arrival_if pktinfo
+        receive_broadcast recvecn recvif recvtos recvttl tos ttl unblock_source unicast_if user_mtu""",
+    ('windows', 'ipv6'): """
+        add_membership checksum drop_membership hdrincl join_group leave_group mtu mtu_discover multicast_hops
+        multicast_if multicast_loop protection_level recvecn recvhoplimit recvif recvpktinfo recvtclass unicast_hops
+        unicast_if user_mtu v6only""",
+    ('windows', 'udp'): 'checksum_coverage nochecksum recv_max_coalesced_size send_msg_size',
 }
 
 
@@ -810,3 +873,10 @@ def test_table_has_each_option_that_it_has_to_have(system, prefix):
     there = {name for name, _, _, _, systems in sock._sock.option_rows() if system in systems}
     wanted = {f'{prefix}_{name}' for name in NAMED[system, prefix].split()}
     assert wanted - there == set()
+
+
+def test_each_system_and_each_kind_of_option_has_its_list():
+    rows = sock._sock.option_rows()
+    assert set(NAMED) == {(system, name.partition('_')[0]) for name, *_, systems in rows for system in systems} - {
+        ('linux', 'ip6t')
+    }

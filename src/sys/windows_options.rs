@@ -113,6 +113,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("tcp_fail_connect_on_icmp_error", ws::TCP_FAIL_CONNECT_ON_ICMP_ERROR),
     ("tcp_fastopen", ws::TCP_FASTOPEN),
     ("tcp_icmp_error_info", ws::TCP_ICMP_ERROR_INFO),
+    ("tcp_keepalive", ws::TCP_KEEPALIVE),
     ("tcp_keepcnt", ws::TCP_KEEPCNT),
     ("tcp_keepidle", ws::TCP_KEEPIDLE),
     ("tcp_keepintvl", ws::TCP_KEEPINTVL),
