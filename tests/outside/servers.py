@@ -1,13 +1,16 @@
 """What the tests of clients share: servers of others, as child processes, and a server of ours for their clients."""
 
 import contextlib
+import errno
+import random
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import sock
-from support import OTHERS, mortal
+from support import LINUX, OTHERS, mortal
 
 #: Seconds that a server has to come up, or to go.
 PATIENCE = 10
@@ -18,13 +21,57 @@ def needed(name):
     return pytest.importorskip(name, reason=f'{name} is not installed: make outside installs it')
 
 
-def unused_port():
-    """A port of 127.0.0.1 that nobody has, neither of TCP nor of UDP."""
-    while True:
-        with socket.socket() as s, socket.socket(type=socket.SOCK_DGRAM) as u, contextlib.suppress(OSError):
-            s.bind(('127.0.0.1', 0))
-            u.bind(s.getsockname())
-            return s.getsockname()[1]
+def candidates():
+    """Ports in any order that the system gives to nobody who asks for any: only who names one can take it."""
+    try:
+        lowest, highest = map(int, Path('/proc/sys/net/ipv4/ip_local_port_range').read_text().split())
+    except OSError:
+        lowest, highest = 32768, 65535
+    ports = [port for port in range(10000, 65536) if not lowest <= port <= highest]
+    random.shuffle(ports)
+    return ports
+
+
+def has_nobody(port):
+    """Whether it is free, of TCP and of UDP, at all addresses that this host has."""
+    for family, host in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            try:
+                with socket.socket(family, kind) as s:
+                    if family == socket.AF_INET6:
+                        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    s.bind((host, port))
+            except OSError as error:
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    return False
+    return True
+
+
+@contextlib.contextmanager
+def unused_ports(count=1):
+    """So many ports that nobody has, and that no other tests choose until the block ends.
+
+    Between the look whether a port is free and the server's bind nobody takes it: the system gives it to nobody, and who
+    chooses as here has its name, of those that live as long as a descriptor, and as ports belong to a network namespace.
+    """
+    ports = []
+    with contextlib.ExitStack() as held:
+        for port in candidates():
+            if LINUX:
+                claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                try:
+                    claim.bind(f'\0a port of the tests: {port}')
+                except OSError:
+                    claim.close()
+                    continue
+                held.enter_context(claim)
+            if has_nobody(port):
+                ports.append(port)
+            if len(ports) == count:
+                break
+        else:
+            pytest.fail(f'{count} ports are not free')
+        yield ports
 
 
 def answers(port):
@@ -133,23 +180,24 @@ http {{
 class Nginx:
     """nginx, with HTTP/1.1 at `port`, TLS and either HTTP at `tls`, and a unix socket; it serves and takes files."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, port, tls):
         self.folder = folder
         self.root = folder / 'root'
         self.uploads = self.root / 'upload'
         self.unix = folder / 'socket'
-        self.port, self.tls = unused_port(), unused_port()
+        self.port, self.tls = port, tls
 
     @classmethod
     @contextlib.contextmanager
     def started(cls, program, folder, certificate):
-        self = cls(folder)
-        self.uploads.mkdir(parents=True)
-        file, key = certificate
-        config = folder / 'nginx.conf'
-        config.write_text(
-            NGINX.format(folder=folder, port=self.port, tls=self.tls, certificate=file, key=key), encoding='utf-8'
-        )
-        command = [program, '-e', folder / 'errors', '-p', folder, '-c', config]
-        with running(command, self.port, folder):
-            yield self
+        with unused_ports(2) as ports:
+            self = cls(folder, *ports)
+            self.uploads.mkdir(parents=True)
+            file, key = certificate
+            config = folder / 'nginx.conf'
+            config.write_text(
+                NGINX.format(folder=folder, port=self.port, tls=self.tls, certificate=file, key=key), encoding='utf-8'
+            )
+            command = [program, '-e', folder / 'errors', '-p', folder, '-c', config]
+            with running(command, self.port, folder):
+                yield self

@@ -12,7 +12,7 @@ import sock
 from support import run
 from tls_client import TLS
 
-from .servers import needed, run_many_on, running, unused_port
+from .servers import needed, run_many_on, running, unused_ports
 
 dns = needed('dns')
 for module in ('asyncbackend', 'asyncquery', 'asyncresolver'):
@@ -152,15 +152,15 @@ remote-control:
 def server(program, certificate, tmp_path_factory):
     """Ports of unbound: of plain DNS, and of DNS over TLS."""
     folder = tmp_path_factory.mktemp('unbound')
-    port, tls = unused_port(), unused_port()
     records = [f'host{i}.test. A 192.0.2.{i % 250}' for i in range(MANY)] + ['host6.test. AAAA 2001:db8::6']
     data = ''.join(f'    local-data: "{record}"\n' for record in records)
     data += ''.join(f'    local-data: \'long.test. TXT "{text}"\'\n' for text in LONG)
     file, key = certificate
     config = folder / 'unbound.conf'
-    config.write_text(UNBOUND.format(port=port, tls=tls, certificate=file, key=key, folder=folder, data=data))
-    with running([program('unbound'), '-d', '-c', config], port, folder):
-        yield port, tls
+    with unused_ports(2) as (port, tls):
+        config.write_text(UNBOUND.format(port=port, tls=tls, certificate=file, key=key, folder=folder, data=data))
+        with running([program('unbound'), '-d', '-c', config], port, folder):
+            yield port, tls
 
 
 def port_of(s):
@@ -191,10 +191,8 @@ def test_datagrams_are_asked_and_answered(server, where):
 
 
 def test_query_goes_out_from_the_port_that_was_asked_for(other):
-    port = unused_port()
-
     async def main():
-        with pytest.raises(dns.exception.Timeout):
+        with unused_ports() as (port,), pytest.raises(dns.exception.Timeout):
             await udp('host7.test', port_of(other), timeout=0.05, source='127.0.0.1', source_port=port)
         wire, sender = other.recvfrom(1000)
         assert sender == ('127.0.0.1', port)

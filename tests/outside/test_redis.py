@@ -7,7 +7,7 @@ import pytest
 import sock
 from support import run
 
-from .servers import PATIENCE, needed, run_on, running, unused_port
+from .servers import PATIENCE, needed, run_on, running, unused_ports
 
 hiredis = needed('hiredis')
 
@@ -24,11 +24,12 @@ appendonly no
 @pytest.fixture(scope='module')
 def server(program, tmp_path_factory):
     """Where redis-server is: an address for each kind of socket."""
-    folder, port = tmp_path_factory.mktemp('redis'), unused_port()
+    folder = tmp_path_factory.mktemp('redis')
     config = folder / 'redis.conf'
-    config.write_text(CONFIG.format(folder=folder, port=port), encoding='utf-8')
-    with running([program('redis-server'), config], port, folder):
-        yield {'inet': ('127.0.0.1', port), 'unix': (str(folder / 'socket'),)}
+    with unused_ports() as (port,):
+        config.write_text(CONFIG.format(folder=folder, port=port), encoding='utf-8')
+        with running([program('redis-server'), config], port, folder):
+            yield {'inet': ('127.0.0.1', port), 'unix': (str(folder / 'socket'),)}
 
 
 MORE = object()

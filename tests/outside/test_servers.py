@@ -9,7 +9,36 @@ import textwrap
 import pytest
 from support import LINUX, TESTS, mortal
 
-from .servers import PATIENCE
+from . import servers
+from .servers import PATIENCE, candidates, unused_ports
+
+
+def test_ports_are_none_that_the_system_gives_away():
+    among = set(candidates())
+    with socket.socket() as s, socket.socket(type=socket.SOCK_DGRAM) as u:
+        for each in (s, u):
+            each.bind(('127.0.0.1', 0))
+            assert each.getsockname()[1] not in among
+    with unused_ports(3) as ports:
+        assert len(set(ports)) == 3
+        assert set(ports) <= among
+
+
+@pytest.mark.skipif(not LINUX, reason='other systems have no names that go with a descriptor')
+def test_port_that_others_have_or_have_chosen_is_passed_over(monkeypatch):
+    with unused_ports(4) as ports:
+        chosen, listened, bound, free = ports
+    monkeypatch.setattr(servers, 'candidates', lambda: ports)
+    with unused_ports() as first, contextlib.ExitStack() as stack:
+        assert first == [chosen]
+        listener = stack.enter_context(socket.create_server(('127.0.0.1', listened)))
+        user = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+        user.bind(('127.0.0.1', bound))
+        with unused_ports() as second:
+            assert second == [free]
+        assert listener.getsockname()[1] == listened
+    with unused_ports(4) as again:
+        assert again == ports
 
 
 @pytest.mark.skipif(not LINUX, reason='other systems do not tell a program that its parent has ended')
@@ -29,10 +58,9 @@ def test_server_does_not_outlive_tests_that_are_killed(tmp_path):
         from pathlib import Path
 
         sys.path.append(sys.argv[1])
-        from outside.servers import running, unused_port
+        from outside.servers import running, unused_ports
 
-        port = unused_port()
-        with running([sys.executable, '-c', sys.argv[2], port], port, Path(sys.argv[3])):
+        with unused_ports() as (port,), running([sys.executable, '-c', sys.argv[2], port], port, Path(sys.argv[3])):
             print(port, flush=True)
             sys.stdin.read()
     """
