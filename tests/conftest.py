@@ -184,7 +184,10 @@ def names(monkeypatch):
     def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
         if host not in table:
             raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
-        found = [(socket.AF_INET6, (each, port, 0, 0)) if ':' in each else (socket.AF_INET, (each, port)) for each in table[host]]
+        found = [
+            (socket.AF_INET6, (each, port, 0, 0)) if ':' in each else (socket.AF_INET, (each, port))
+            for each in table[host]
+        ]
         return [(its, socket.SOCK_STREAM, 6, '', address) for its, address in found if family in (0, its)]
 
     monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -16,6 +17,7 @@ import _tools  # noqa: E402
 import bench  # noqa: E402
 import instructions  # noqa: E402
 import make_benchmarks  # noqa: E402
+import stats_cost  # noqa: E402
 from _load import Failed, Load, under_load  # noqa: E402
 
 needs_unix = pytest.mark.skipif(os.name == 'nt', reason='the CPU time of another process is measured on Unix alone')
@@ -266,6 +268,31 @@ def test_a_run_makes_tables_bars_and_the_page(helpers, tmp_path):
 def test_page_needs_results(tmp_path):
     with pytest.raises(SystemExit, match='has no results'):
         make_benchmarks.main(tmp_path)
+
+
+def test_page_says_why_no_run_has_all_libraries_as_the_bars_and_the_groups_are():
+    (why,) = (each for each in make_benchmarks.HEAD.split('\n\n') if each.startswith('No run has all libraries.'))
+    assert f'\n\n{why}\n\n' in (ROOT / 'docs' / 'benchmarks.md').read_text(encoding='utf-8')
+    text = ' '.join(make_benchmarks.HEAD.split())
+    (udp,) = (bar for bar in bench.BARS if (bar.server, bar.other) == ('sock_recvfrom', 'native'))
+    assert f"for `recvfrom`, {udp.times:g} times the native server's CPU time" in text
+    groups = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['dependency-groups']
+    assert 'no interpreter runs both' in text
+    assert [['gevent' in groups[name], 'tonio' in groups[name]] for name in ('bench', 'bench-freethreaded')] == [
+        [True, False],
+        [False, True],
+    ]
+
+
+def test_counting_is_taken_out_of_a_copy_where_its_cost_is_measured():
+    source = (ROOT / 'src' / 'socket.rs').read_text(encoding='utf-8')
+    without = stats_cost.without_counting(source)
+    gone = source[: source.index('fn add(')].count('\n'), source[: source.index('/// Bytes, calls.')].count('\n')
+    body = '\n'.join(source.splitlines()[gone[0] : gone[1]])
+    assert body.count('.store(') == 2
+    assert without == source.replace(body, body.replace('\n'.join(body.splitlines()[1:3]), '        let _ = bytes;'))
+    with pytest.raises(SystemExit, match='is not where it was'):
+        stats_cost.without_counting(without)
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='valgrind, which counts them, is of Unix')

@@ -64,7 +64,7 @@ def says_connection_reset_of_a_socket_that_is_not_connected():
 
 
 def tells_nothing_of_icmp():
-    """So tests of sockets that are not connected show nothing there; one in Rust does: `icmp_error_of_an_earlier...`."""
+    """So tests of sockets that are not connected show nothing there; a test in Rust does, `icmp_error_of_an...`."""
     with socket.socket(type=socket.SOCK_DGRAM) as dead:
         dead.bind(('127.0.0.1', 0))
         address = dead.getsockname()

@@ -51,8 +51,8 @@ def has_nobody(port):
 def unused_ports(count=1):
     """So many ports that nobody has, and that no other tests choose until the block ends.
 
-    Between the look whether a port is free and the server's bind nobody takes it: the system gives it to nobody, and who
-    chooses as here has its name, of those that live as long as a descriptor, and as ports belong to a network namespace.
+    From the look whether a port is free to the server's bind nobody takes it: the system gives it to nobody, and who
+    chooses as here has bound its name, which lives as long as a descriptor, and as ports is of a network namespace.
     """
     ports = []
     with contextlib.ExitStack() as held:
