@@ -151,7 +151,7 @@ format: $(VENV)/.lint ## format all sources
 
 BENCH := $(VENV_BENCH)/$(SCRIPTS)/python
 
-bench: $(VENV_BENCH)/.bench ## measure against a native server and the other libraries, 45 minutes; makes docs/benchmarks.md
+bench: $(VENV_BENCH)/.bench ## measure against a native server and the other libraries, an hour; makes docs/benchmarks.md
 	$(BENCH) benches/bench.py
 	$(BENCH) benches/bench.py --quick --rounds 5 --laps 7 --seconds 0.2 --warmup 0.3 --name bars
 	$(BENCH) benches/scheduling.py
@@ -159,7 +159,7 @@ bench: $(VENV_BENCH)/.bench ## measure against a native server and the other lib
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory $(VENV_BENCH_FT)/.bench
 	$(BENCH) benches/bench.py --quick --python $(abspath $(VENV_BENCH_FT)/bin/python) --name latest-freethreaded
-	$(BENCH) benches/scheduling.py --quick --python $(abspath $(VENV_BENCH_FT)/bin/python) --name scheduling-freethreaded
+	$(BENCH) benches/scheduling.py --python $(abspath $(VENV_BENCH_FT)/bin/python) --name scheduling-freethreaded
 	-$(BENCH) benches/sharing.py --check --python $(abspath $(VENV_BENCH_FT)/bin/python)
 endif
 	$(BENCH) benches/await_cost.py

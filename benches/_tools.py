@@ -247,10 +247,11 @@ def about(python: str, wanted: Iterable[tuple[str, str | None]]) -> tuple[str, d
 
 
 def save(name: str, report: dict[str, object], title: str, subtitle: str, panels: list[_plot.Panel]) -> None:
-    """Writes `results/NAME.json` and `results/NAME.svg`, and says so."""
+    """Writes `results/NAME.json`, a line for each part of the report, and `results/NAME.svg`, and says so."""
     results = HERE / 'results'
     results.mkdir(exist_ok=True)
     report = {'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **report}
-    (results / f'{name}.json').write_text(json.dumps(report, indent=1) + '\n')
+    parts = ',\n'.join(f'{json.dumps(part)}: {json.dumps(of_it)}' for part, of_it in report.items())
+    (results / f'{name}.json').write_text(f'{{\n{parts}\n}}\n')
     (results / f'{name}.svg').write_text(_plot.svg(title, subtitle, panels))
     print(f'\n{subtitle}\nresults/{name}.json, results/{name}.svg')

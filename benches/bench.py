@@ -367,6 +367,35 @@ def run(options: argparse.Namespace) -> tuple[Laps, list[dict[str, Any]]]:
     return all_laps, told
 
 
+#: What is kept of each turn.
+KEPT = (
+    'cpu_us',
+    'user_us',
+    'system_us',
+    'per_second',
+    'p50_us',
+    'p99_us',
+    'p999_us',
+    'memory_each',
+    'messages',
+    'resent',
+)
+
+
+def columns(laps: Laps) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+    """The turns of each server by figure, as far as digits mean something."""
+    return {
+        scenario: {
+            server: {
+                figure: [None if each[figure] is None else float(f'{each[figure]:.6g}') for each in measured]
+                for figure in KEPT
+            }
+            for server, measured in servers.items()
+        }
+        for scenario, servers in laps.items()
+    }
+
+
 def ratio(some: list[Measured], others: list[Measured], figure: str) -> float:
     """How many times the others' figure, as the median of the laps' ratios."""
     return statistics.median(one[figure] / other[figure] for one, other in zip(some, others, strict=True))
@@ -580,7 +609,7 @@ def main() -> None:
             for name in laps
         },
         'summary': summary,
-        'measured': laps,
+        'measured': columns(laps),
     }
     save(options.name, report, 'Servers under load', subtitle, panels(summary))
 

@@ -78,9 +78,9 @@ class Measurement:
 SPAWN, SPAWN_YIELD, SWITCH, TIMERS = 'spawn', 'spawn_yield', 'switch', 'timers'
 
 MEASUREMENTS = {
-    SPAWN: Measurement('start and finish threads that do nothing', 'thread', 300_000, 100_000),
+    SPAWN: Measurement('start and finish threads that do nothing', 'thread', 1_000_000, 100_000),
     SPAWN_YIELD: Measurement('start and finish threads that yield once', 'thread', 300_000, 50_000),
-    SWITCH: Measurement('switches between two threads', 'switch', 300_000, 200_000),
+    SWITCH: Measurement('switches between two threads', 'switch', 1_000_000, 200_000),
     TIMERS: Measurement('sleeping threads with random deadlines', 'timer', 100_000, 20_000),
 }
 

@@ -252,7 +252,7 @@ def test_a_run_makes_tables_bars_and_the_page(helpers, tmp_path):
             file.unlink(missing_ok=True)
     measured = report['measured']['unix1kx64']
     assert {'native', 'sock_recv'} <= set(report['summary']['unix1kx64']) == set(measured)
-    assert {len(each) for each in measured.values()} == {6}
+    assert {len(figures) for each in measured.values() for figures in each.values()} == {6}
     assert [each['what'] for each in report['bars']] == ['unix stream, 1 KB x 64: sock_recv']
     assert 'CPU time: at most 1.25 x native' in ran.stdout
     (tmp_path / 'latest.json').write_text(json.dumps(report))
