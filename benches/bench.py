@@ -167,7 +167,7 @@ SCENARIOS = {
 }
 
 #: What `--quick` measures: these, and in each scenario also whom its bars name.
-QUICK_SCENARIOS = ('1kx1', '1kx64', '1kx1000', '10kx64', 'unix1kx64', 'accept', 'udp512x64')
+QUICK_SCENARIOS = ('1kx1', '1kx64', '1kx1000', '10kx64', '100kx64', 'unix1kx64', 'accept', 'udp512x64')
 QUICK_SERVERS = (
     *(NATIVE, 'sock_recv', 'uvloop_protocol', 'rloop_protocol'),
     *('sock_recvfrom', 'uvloop_datagram', 'rloop_datagram'),

@@ -18,6 +18,7 @@ async def echo_bytes(loop, conn):
     with conn:
         while data := await loop.sock_recv(conn, BUFFER):
             await loop.sock_sendall(conn, data)
+            del data
 
 
 async def source(loop, conn):

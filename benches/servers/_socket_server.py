@@ -23,6 +23,7 @@ async def echo_bytes(conn):
     with conn:
         while data := await conn.recv(BUFFER):
             await send_all(conn, data)
+            del data
 
 
 async def source(conn):

@@ -10,6 +10,7 @@ async def echo(reader, writer):
     while data := await reader.read(BUFFER):
         writer.write(data)
         await writer.drain()
+        del data
     writer.close()
 
 

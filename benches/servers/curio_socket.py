@@ -20,6 +20,7 @@ async def echo_bytes(conn):
     async with conn:
         while data := await conn.recv(BUFFER):
             await conn.sendall(data)
+            del data
 
 
 async def source(conn):

@@ -19,6 +19,7 @@ def echo_bytes(conn):
     with conn:
         while data := conn.recv(BUFFER):
             conn.sendall(data)
+            del data
 
 
 def source(conn):

@@ -17,6 +17,7 @@ async def echo_bytes(conn):
     with conn:
         while data := await conn.recv(BUFFER):
             await conn.send(data)
+            del data
 
 
 async def source(conn):
