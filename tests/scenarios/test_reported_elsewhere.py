@@ -366,10 +366,11 @@ def test_s66_server_outlives_clients_that_vanish(run, udp):
     async def main():
         server = sock.newthread(serve)
         for i in range(100):
-            with sock.udp() as client:
-                await client.send(b'and away', host=udp.local_addr)
+            # Connected before the other one goes, whose port it may not have.
             with sock.udp() as client:
                 await client.connect(udp.local_addr)
+                with sock.udp() as vanishes:
+                    await vanishes.send(b'and away', host=udp.local_addr)
                 await client.send(b'%d' % i)
                 assert await client.recv(10, expires=soon()) == b'%d' % i
         udp.close()

@@ -1024,6 +1024,8 @@ def test_s50_thread_that_nothing_can_wake_is_reported_and_its_finally_runs(run, 
     async def circles(others, i):
         try:
             await sock.sleep(0)
+            while len(others) < 3:  # another OS thread may run this before all of them are there
+                await sock.sleep(0)
             await others[(i + 1) % len(others)]
         finally:
             ended.append(i)
