@@ -180,8 +180,12 @@ docs: build ## the API reference as HTML, into docs/api
 	$(BIN)/python -m pip install -q --group docs
 	$(BIN)/python -m pdoc --no-show-source -o docs/api sock
 
+# The wheel of a virtual environment's interpreter: $(1) its folder.
+wheel_of = CARGO_TARGET_DIR=target/pgo $(1)/$(SCRIPTS)/maturin build --release --locked -i $(1)/$(SCRIPTS)/python \
+	$$(tools/profdata.sh >/dev/null && echo --pgo)
+
 wheel: $(VENV)/.tools ## a wheel for this interpreter, into dist, laid out by a profile of the hot path
-	CARGO_TARGET_DIR=target/pgo $(BIN)/maturin build --release --locked $$(tools/pgo.sh) -i $(BIN)/python -o dist
+	$(call wheel_of,$(VENV)) -o dist
 
 # One wheel for each system and each Python: docs/packaging.md. WHEELS are Rust's names of systems.
 WHEELS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl
@@ -239,8 +243,7 @@ $(VENV_BENCH)/.bench: GROUP := bench
 $(VENV_BENCH_FT)/.bench: GROUP := bench-freethreaded
 $(VENV_BENCH)/.bench $(VENV_BENCH_FT)/.bench: %/.bench: %/.tools $(SOURCES) $(wildcard python/sock/*.py) tools/train.py
 	@rm -rf target/bench
-	CARGO_TARGET_DIR=target/pgo $*/$(SCRIPTS)/maturin build --release --locked --quiet $$(tools/pgo.sh) \
-		-i $*/$(SCRIPTS)/python -o target/bench
+	$(call wheel_of,$*) --quiet -o target/bench
 	$*/$(SCRIPTS)/python -m pip install -q --force-reinstall --no-deps target/bench/*.whl
 	$*/$(SCRIPTS)/python -m pip install -q --group $(GROUP)
 	@touch $@

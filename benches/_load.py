@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from _tools import HERE, Others, cpu_time, native, pinned, resident_memory
+from _tools import HERE, cpu_time, native, pinned, resident_memory
 
 #: A start or a measurement that takes longer is stuck. Seconds.
 PATIENCE = 120
@@ -35,21 +35,27 @@ class Load:
         load_core: int | None = None,
     ) -> None:
         self._started: list[subprocess.Popen[str]] = []
-        self._cores = server_core, load_core
         #: What the server printed after its port or path: once it is closed.
         self.told = ''
         #: By how many bytes all connections made the server grow; of `echo` on Linux and Unix.
         self.memory: int | None = None
         try:
             with self._patience():
-                self._start(command, mode, arguments, warmup)
+                self._start(command, mode, arguments, warmup, server_core, load_core)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, command: list[str], mode: str, arguments: Iterable[object], warmup: float) -> None:
+    def _start(
+        self,
+        command: list[str],
+        mode: str,
+        arguments: Iterable[object],
+        warmup: float,
+        server_core: int | None,
+        load_core: int | None,
+    ) -> None:
         pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'cwd': HERE}
-        server_core, load_core = self._cores
         with pinned(server_core):
             serving = subprocess.Popen(command, **pipes)
         self._started.append(serving)
@@ -100,27 +106,24 @@ class Load:
     def measure(self) -> dict[str, Any]:
         """What the server took and did in one run of the generator, on the connections that it has.
 
-        The generator's report with, for each message, `cpu_us`, `user_us` and `system_us`; `per_second`; `memory`;
-        `own_s`, the CPU time of server and generator; and `others`, the share of the cores that others took.
+        The generator's report with, for each message, `cpu_us`, `user_us` and `system_us`; `per_second`; `memory`; and
+        `own_s`, the CPU time of server and generator.
         """
         with self._patience():
             before = [cpu_time(each.pid) for each in self._started]
-            others = Others(self._cores)
             self._go_on()
             report = json.loads(self._line())
             cpu, generators = (cpu_time(each.pid).since(then) for each, then in zip(self._started, before, strict=True))
         messages = report['messages']
         if not messages:
             raise Failed('not one message came back')
-        own = cpu.total + generators.total
         return {
             'cpu_us': cpu.total / messages * 1e6,
             'user_us': cpu.user / messages * 1e6,
             'system_us': cpu.system / messages * 1e6,
             'per_second': messages / report['seconds'],
             'memory': self.memory,
-            'own_s': own,
-            'others': others.share(own),
+            'own_s': cpu.total + generators.total,
             **report,
         }
 

@@ -119,7 +119,7 @@ def end(thread):
 
 
 @contextlib.contextmanager
-def lock(make=sock.Lock):
+def lock(make):
     """A lock, and who holds it, if anybody does."""
     ours = types.SimpleNamespace(lock=make(), holder=None)
     yield ours
@@ -167,6 +167,32 @@ def blocking():
 
 def made(make):
     return lambda: contextlib.nullcontext(make())
+
+
+def sleeping(make, method, begin=lambda: 0):
+    """A sleep by a method of what `make` gives: for a while, or until a while after `begin`."""
+    return Operation(
+        made(make),
+        within(lambda ours: getattr(ours, method)(begin() + 0.05)),
+        None,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda ours: getattr(ours, method)('x'),
+        wrong_value=lambda ours: getattr(ours, method)(NAN),
+    )
+
+
+def acquiring(make):
+    """The `acquire` of a lock that `make` gives."""
+    return Operation(
+        lambda: lock(make),
+        lambda s, **kw: s.lock.acquire(**kw),
+        None,
+        let_go,
+        hold,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda s: s.lock.acquire('x'),
+        wrong_value=lambda s: s.lock.acquire(NAN),
+    )
 
 
 RESET = (sock.ConnectionReset, sock.BrokenPipe)
@@ -330,38 +356,10 @@ OPERATIONS = {
         wrong_value=lambda s: s.send(b'x', -1),
         waits=DROPS,
     ),
-    'sleep': Operation(
-        made(lambda: 0.05),
-        within(sock.sleep),
-        None,
-        closed_here=NO_SOCKET,
-        wrong_type=lambda _: sock.sleep('x'),
-        wrong_value=lambda _: sock.sleep(NAN),
-    ),
-    'sleep_until': Operation(
-        made(lambda: 0.05),
-        within(lambda s: sock.sleep_until(sock.clock() + s)),
-        None,
-        closed_here=NO_SOCKET,
-        wrong_type=lambda _: sock.sleep_until('x'),
-        wrong_value=lambda _: sock.sleep_until(NAN),
-    ),
-    'SleepJob.sleep': Operation(
-        made(sock.sleep_job),
-        within(lambda job: job.sleep(0.05)),
-        None,
-        closed_here=NO_SOCKET,
-        wrong_type=lambda job: job.sleep('x'),
-        wrong_value=lambda job: job.sleep(NAN),
-    ),
-    'SleepJob.sleep_until': Operation(
-        made(sock.sleep_job),
-        within(lambda job: job.sleep_until(sock.clock() + 0.05)),
-        None,
-        closed_here=NO_SOCKET,
-        wrong_type=lambda job: job.sleep_until('x'),
-        wrong_value=lambda job: job.sleep_until(NAN),
-    ),
+    'sleep': sleeping(lambda: sock, 'sleep'),
+    'sleep_until': sleeping(lambda: sock, 'sleep_until', sock.clock),
+    'SleepJob.sleep': sleeping(sock.sleep_job, 'sleep'),
+    'SleepJob.sleep_until': sleeping(sock.sleep_job, 'sleep_until', sock.clock),
     'suspend': Operation(made(list), within(suspend), 5, resume, closed_here=NO_SOCKET),
     'await of a thread': Operation(suspended, within(lambda thread: thread.__await__()), 5,
         lambda thread: thread.resume(5), closed_here=NO_SOCKET),
@@ -374,16 +372,7 @@ OPERATIONS = {
         wrong_type=lambda event: event.wait('x'),
         wrong_value=lambda event: event.wait(NAN),
     ),
-    'Lock.acquire': Operation(
-        lock,
-        lambda s, **kw: s.lock.acquire(**kw),
-        None,
-        let_go,
-        hold,
-        closed_here=NO_SOCKET,
-        wrong_type=lambda s: s.lock.acquire('x'),
-        wrong_value=lambda s: s.lock.acquire(NAN),
-    ),
+    'Lock.acquire': acquiring(sock.Lock),
     'Semaphore.acquire': Operation(
         made(lambda: sock.Semaphore(0)),
         lambda permits, **kw: permits.acquire(**kw),
@@ -393,16 +382,7 @@ OPERATIONS = {
         wrong_type=lambda permits: permits.acquire('x'),
         wrong_value=lambda permits: permits.acquire(NAN),
     ),
-    'Condition.acquire': Operation(
-        lambda: lock(sock.Condition),
-        lambda s, **kw: s.lock.acquire(**kw),
-        None,
-        let_go,
-        hold,
-        closed_here=NO_SOCKET,
-        wrong_type=lambda s: s.lock.acquire('x'),
-        wrong_value=lambda s: s.lock.acquire(NAN),
-    ),
+    'Condition.acquire': acquiring(sock.Condition),
     'Condition.wait_for': Operation(
         made(lambda: types.SimpleNamespace(condition=sock.Condition(), things=[])),
         wait_for_thing,

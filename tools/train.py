@@ -6,7 +6,6 @@ ways of it most often.
 
 import contextlib
 import gc
-import os
 import socket
 import sys
 import tempfile
@@ -212,5 +211,4 @@ sock.run(main)
 # By several OS threads, for the ways that only these take.
 sock.run(echo, serve, 16, 1024, 500, threads=2)
 gc.collect()
-if os.name != 'nt':
-    print(f'trained for {time.monotonic() - began:.1f} s', file=sys.stderr)
+print(f'trained for {time.monotonic() - began:.1f} s', file=sys.stderr)

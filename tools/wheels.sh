@@ -34,19 +34,18 @@ VERSIONS
 # What runs often is learnt from a run of tools/train.py, by the first of the interpreters that is here; what it says of
 # the Rust code, it says for all of them. (maturin's --pgo cannot be had: zig has not the linker's option that it takes.)
 profile() { # profile VERSION...
-    local made=$PWD/target/wheels/profile version tool
+    local made=$PWD/target/wheels/profile version python='' tool
     for version; do
-        if "python$version" -c '' 2>/dev/null; then break; fi
+        if "python$version" -c '' 2>/dev/null; then python=python$version && break; fi
     done
-    "python$version" -c '' 2>/dev/null || { echo "wheels.sh: none of python$* is here: no profile" >&2; return; }
-    [ -n "$(tools/pgo.sh)" ] || return 0
-    tool=$(find "$(rustc --print sysroot)/lib/rustlib" -name 'llvm-profdata*' | head -1)
+    [ -n "$python" ] || { echo "wheels.sh: none of the Pythons $* is here: no profile" >&2; return 0; }
+    tool=$(tools/profdata.sh) || return 0
     rm -rf "$made"
     # The profile goes by the names of functions, in which there is a number of how cargo builds: it must build as for zig.
-    __CARGO_TEST_CHANNEL_OVERRIDE_DO_NOT_USE_THIS=nightly CARGO_UNSTABLE_TARGET_APPLIES_TO_HOST=true CARGO_TARGET_APPLIES_TO_HOST=false \
-        CARGO_TARGET_DIR=target/pgo RUSTFLAGS="${RUSTFLAGS:-} -Cprofile-generate=$made/raw" \
-        maturin build --release --locked --target "$target" --out "$made" --interpreter "python$version"
-    "python$version" -m venv "$made/venv"
+    __CARGO_TEST_CHANNEL_OVERRIDE_DO_NOT_USE_THIS=nightly CARGO_UNSTABLE_TARGET_APPLIES_TO_HOST=true \
+        CARGO_TARGET_APPLIES_TO_HOST=false CARGO_TARGET_DIR=target/pgo RUSTFLAGS="${RUSTFLAGS:-} -Cprofile-generate=$made/raw" \
+        maturin build --release --locked --target "$target" --out "$made" --interpreter "$python"
+    "$python" -m venv "$made/venv"
     "$made/venv/bin/python" -m pip install -q --no-deps "$made"/*.whl
     rm -rf "$made/raw" # the build's own programs write there too
     "$made/venv/bin/python" tools/train.py
