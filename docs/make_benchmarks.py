@@ -19,10 +19,10 @@ processor, figures of the same server lie far apart (`max - min` in what the ben
 measured within a second or two, many times. What the bars are about is measured once more, in more rounds. Where two
 demands were made, the stricter one stands: for `recvfrom`, 1.2 times the native server's CPU time, not 1.3.
 
-No run has all libraries. gevent has no build for a free-threaded interpreter, and tonio none for any other: so no
-interpreter runs both, each is compared with sock where it runs, and its bar is `not measured` in the other runs. Of the
-switches between two threads tonio's bar is `not measured` at all, since it does not take turns: its `yield_now` goes on
-with the same coroutine, and what its row counts are calls of that.
+All libraries are in the runs of the free-threaded interpreter: tonio has no build for any other interpreter, so its
+bar is `not measured` there. gevent is built from its sources where there is no wheel. Of the switches between two
+threads tonio has two rows. Its `yield_now` goes on with the same coroutine: that row counts calls of it, which is
+less than a switch. In the other one two coroutines wake each other by events, and so take turns.
 
 ## Where the time goes
 
@@ -41,7 +41,9 @@ only for a deadline that is nearer than the one its thread has among them."""
 LOADS = {
     'latest': 'Servers under load',
     'bars': 'The bars once more',
+    'datagrams': 'Datagrams once more',
     'latest-freethreaded': 'Servers under load',
+    'datagrams-freethreaded': 'Datagrams once more',
 }
 SCHEDULING = dict.fromkeys(('scheduling', 'scheduling-freethreaded'), 'Threads and timers')
 

@@ -17,6 +17,7 @@ import _tools  # noqa: E402
 import bench  # noqa: E402
 import instructions  # noqa: E402
 import make_benchmarks  # noqa: E402
+import scheduling  # noqa: E402
 import stats_cost  # noqa: E402
 from _load import Failed, Load, under_load  # noqa: E402
 
@@ -180,15 +181,15 @@ def test_bars_tell_hits_misses_and_what_was_not_measured():
         return verdict['hit'], verdict['measured'] and round(verdict['measured'], 3), verdict['note']
 
     # The median of the laps' ratios, not the ratio of the medians.
-    assert judged('1kx64', 'sock_recv', 'native', 1.15) == (True, 1.1, '')
+    assert judged('1kx64', 'sock_recv', 'native', 1.15) == (True, 1.1, 'in 2 of 3 laps')
     hit, measured, note = judged('1kx64', 'sock_recv', 'uvloop_protocol', 1)
     assert (hit, measured) == (False, 1.091)
-    assert note == 'user + system: 6.00 + 6.00 us against 5.50 + 5.50'
+    assert note == 'in 1 of 3 laps; user + system: 6.00 + 6.00 us against 5.50 + 5.50'
     assert judged('1kx64', 'sock_recv', 'rloop_protocol', 1) == (None, None, '')
     hit, measured, note = judged('accept', 'sock_recv', bench.BEST, 1)
     assert (hit, measured) == (False, 1.091)
-    assert note.startswith('rloop_sock user')
-    assert judged('100of10k', 'sock_recv', 'sock_recv', 1.3, other_scenario='1kx64')[:2] == (True, 1.167)
+    assert note.startswith('rloop_sock; in 0 of 1 laps; user')
+    assert judged('100of10k', 'sock_recv', 'sock_recv', 1.3, other_scenario='1kx64') == (True, 1.167, '')
     assert judged('idle10k', 'sock_recv', None, 1300, 'memory_each')[:2] == (False, 1301)
     assert judged('1kx64', 'sock_recv', 'native', 1.2, 'cpu_us', at_least=True)[0] is False
     # Without the native server nothing is known, and that is no hit.
@@ -270,17 +271,36 @@ def test_page_needs_results(tmp_path):
         make_benchmarks.main(tmp_path)
 
 
-def test_page_says_why_no_run_has_all_libraries_as_the_bars_and_the_groups_are():
-    (why,) = (each for each in make_benchmarks.HEAD.split('\n\n') if each.startswith('No run has all libraries.'))
+def test_page_says_which_run_has_all_libraries_as_the_bars_and_the_groups_are():
+    (why,) = (each for each in make_benchmarks.HEAD.split('\n\n') if each.startswith('All libraries are in the runs'))
     assert f'\n\n{why}\n\n' in (ROOT / 'docs' / 'benchmarks.md').read_text(encoding='utf-8')
     text = ' '.join(make_benchmarks.HEAD.split())
     (udp,) = (bar for bar in bench.BARS if (bar.server, bar.other) == ('sock_recvfrom', 'native'))
     assert f"for `recvfrom`, {udp.times:g} times the native server's CPU time" in text
     groups = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['dependency-groups']
-    assert 'no interpreter runs both' in text
-    assert [['gevent' in groups[name], 'tonio' in groups[name]] for name in ('bench', 'bench-freethreaded')] == [
-        [True, False],
-        [False, True],
+    assert 'tonio has no build for any other interpreter' in text
+    others = {'include-group': 'peers'}
+    assert (groups['bench'], groups['bench-freethreaded']) == ([others], [others, 'tonio'])
+    assert 'gevent' in groups['peers']
+
+
+def test_who_does_not_take_turns_is_compared_all_the_same_where_it_costs_more():
+    rounds = {
+        'switch': {
+            name: [{'cpu_us': cost, 'changes': changes}]
+            for name, cost, changes in (('sock', 2, 1), ('dear', 3, 0), ('cheap', 1, 0), ('fair', 3, 1))
+        }
+    }
+    summary = {
+        'switch': {
+            name: {'cpu_us': row[0]['cpu_us'], 'changes': row[0]['changes']} for name, row in rounds['switch'].items()
+        }
+    }
+    verdicts = scheduling.judge(rounds, summary, {'switch': {}})
+    assert [(each['demand'].split()[-1], each['hit'], each['note']) for each in verdicts] == [
+        ('dear', True, 'though it does not take turns'),
+        ('cheap', None, 'it does not take turns'),
+        ('fair', True, ''),
     ]
 
 

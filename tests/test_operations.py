@@ -46,6 +46,8 @@ class Operation:
     feed: Callable[[Any], Any] = lambda other: None
     #: Makes it wait: gets our side and the other one. None: it waits as it is.
     clog: Callable[[Any, Any], Any] | None = None
+    #: What besides makes it succeed, done again and again until it has: gets the other side, which does not block.
+    unclog: Callable[[Any], Any] | None = None
     #: What it gives, or raises, when the other side is closed.
     closed_there: Any = NO_OTHER_SIDE
     wrong_type: Any = NO_ARGUMENTS
@@ -68,6 +70,15 @@ def fill(ours, other):
                     sent = twin.send(bytes(1 << 16 if twin.type == socket.SOCK_STREAM else 1000)) > 0
             select.select([], [twin], [], held_back)
         twin.detach()
+
+
+def drain(other):
+    other.recv(1 << 20)
+
+
+def take_connections(listener):
+    while True:
+        listener.accept()[0].close()
 
 
 def hello(other):
@@ -247,12 +258,13 @@ OPERATIONS = {
         wrong_type=lambda s: s.recvall('x'),
         wrong_value=lambda s: s.recvall(-1),
     ),
-    'send': Operation('stream', **SEND, clog=fill, closed_there=RESET),
+    'send': Operation('stream', **SEND, clog=fill, unclog=drain, closed_there=RESET),
     'sendfile': Operation(
         'stream',
         lambda s, **kw: s.sendfile(io.BytesIO(b'hello'), **kw),
         5,
         clog=fill,
+        unclog=drain,
         closed_there=RESET,
         wrong_type=lambda s: s.sendfile('name'),
         wrong_value=lambda s: s.sendfile(io.BytesIO(), -1),
@@ -262,7 +274,7 @@ OPERATIONS = {
         wrong_type=lambda s: s.readable('x'), wrong_value=lambda s: s.readable(NAN),
     ),
     'writable': Operation(
-        'stream', lambda s, **kw: s.writable(**kw), None, clog=fill, closed_there=None,
+        'stream', lambda s, **kw: s.writable(**kw), None, clog=fill, unclog=drain, closed_there=None,
         wrong_type=lambda s: s.writable('x'), wrong_value=lambda s: s.writable(NAN),
     ),
     'accept': Operation(
@@ -279,6 +291,7 @@ OPERATIONS = {
         'fresh',
         lambda s, **kw: s.connect(*s_target[0], **kw),
         None,
+        unclog=take_connections,
         closed_there=sock.ConnectionRefused,
         wrong_type=lambda s: s.connect(5),
         wrong_value=lambda s: s.connect('127.0.0.1', 70000),
@@ -328,12 +341,13 @@ OPERATIONS = {
         wrong_value=lambda s: s.connect('127.0.0.1', 70000),
         waits=Never('it sends nothing'),
     ),
-    'unix datagram send': Operation('unix', **SEND, clog=fill, closed_there=GONE),
+    'unix datagram send': Operation('unix', **SEND, clog=fill, unclog=drain, closed_there=GONE),
     'unix datagram sendmany': Operation(
         'unix',
         lambda s, **kw: s.sendmany([(b'hello', None)] * 2, **kw),
         2,
         clog=fill,
+        unclog=drain,
         closed_there=GONE,
         wrong_type=lambda s: s.sendmany([b'x']),
         wrong_value=lambda s: s.sendmany([], expires=NAN),
@@ -448,15 +462,13 @@ every = pytest.mark.parametrize('name', OPERATIONS)
 waiting = where('waits')
 #: Those of sockets.
 waiting_sockets = where('waits', but=[name for name, each in OPERATIONS.items() if not isinstance(each.on, str)])
-#: A full backlog does not empty by itself.
-unclogged = where('waits', but=['connect'])
 told = where('closed_there')
 
 
 @contextlib.contextmanager
 def sides(name, *, clogged=False):
     """Our socket, and the other side, as the operation needs them."""
-    operation = OPERATIONS[name]
+    operation = OPERATIONS.get(name) or PLAIN[name]
     with contextlib.ExitStack() as stack:
         if callable(operation.on):
             ours = other = stack.enter_context(operation.on())
@@ -476,7 +488,7 @@ def sides(name, *, clogged=False):
             other.listen(0)
             s_target[0] = other.getsockname()
             if clogged:
-                # Nobody answers then.
+                # Nobody answers then, until the backlog has room and the system asks once more, a second later.
                 if not LINUX:
                     pytest.skip('a full backlog drops new connections on Linux')
                 for _ in range(4):
@@ -497,6 +509,8 @@ def sides(name, *, clogged=False):
             other.shutdown(socket.SHUT_RD)
             ours = stack.enter_context(sock.fromsocket(socket.socket(socket.AF_INET, socket.SOCK_RAW, EXPERIMENT)))
             run(lambda: ours.connect('127.0.0.1'))
+        elif operation.on == 'unbound':
+            ours, other = (stack.enter_context(sock.udp()) for _ in range(2))
         else:
             other = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             ours = stack.enter_context(sock.udp())
@@ -559,10 +573,10 @@ prepared: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def prepare(request):
-    if not hasattr(request.node, 'callspec'):
+    name = request.node.callspec.params.get('name') if hasattr(request.node, 'callspec') else None
+    if name is None:
         yield
         return
-    name = request.node.callspec.params.get('name')
     clogged = 'waits' in request.node.name or 'expires' in request.node.name
     with sides(name, clogged=clogged) as both:
         prepared[:] = [both]
@@ -570,7 +584,7 @@ def prepare(request):
     prepared.clear()
 
 
-@unclogged
+@waiting
 def test_waits_and_then_succeeds(name):
     operation = OPERATIONS[name]
 
@@ -579,13 +593,13 @@ def test_waits_and_then_succeeds(name):
             thread = sock.newthread(awaits, operation.call(ours, expires=soon()))
             assert not thread.done
             operation.feed(other)
-            if operation.clog is fill:
-                # Without blocking: its file may not even be read yet.
+            if operation.unclog is not None:
+                # Without blocking: a file that is sent may not even be read yet.
                 other.setblocking(False)
                 while not thread.done:
                     with contextlib.suppress(BlockingIOError):
-                        other.recv(1 << 20)
-                    await sock.sleep(0)
+                        operation.unclog(other)
+                    await sock.sleep(0.001)
             check(await thread, operation.result)
 
     run(main)
@@ -696,7 +710,128 @@ def test_outside_a_thread(name):
         operation.send(None) if hasattr(operation, 'send') else next(iter(operation))
 
 
-# ---- that the table is complete
+# ---- what never waits
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """How one call of a socket that never waits is made, and what makes it fail."""
+
+    #: As an operation's.
+    on: str
+    call: Callable[[Any], Any]
+    result: Any = None
+    closed_here: Any = sock.Closed
+    wrong_type: Any = NO_ARGUMENTS
+    wrong_value: Any = NO_ARGUMENTS
+
+
+def give_back(s):
+    """Whether the descriptor that `detach` gives is a socket of the system."""
+    with socket.socket(fileno=s.detach()) as taken:
+        return taken.fileno() >= 0
+
+
+PLAIN = {
+    'bind': Plain(
+        'fresh',
+        lambda s: s.bind('127.0.0.1'),
+        wrong_type=lambda s: s.bind(5),
+        wrong_value=lambda s: s.bind('127.0.0.1', 70000),
+    ),
+    'udp bind': Plain(
+        'unbound',
+        lambda s: s.bind('127.0.0.1'),
+        wrong_type=lambda s: s.bind(5),
+        wrong_value=lambda s: s.bind('127.0.0.1', 70000),
+    ),
+    'listen': Plain(
+        'fresh',
+        lambda s: s.listen('127.0.0.1'),
+        wrong_type=lambda s: s.listen('127.0.0.1', 0, 'x'),
+        wrong_value=lambda s: s.listen('127.0.0.1', 70000),
+    ),
+    'shutdown': Plain(
+        'stream', lambda s: s.shutdown('w'), wrong_type=lambda s: s.shutdown(1), wrong_value=lambda s: s.shutdown('x')
+    ),
+    **{
+        name: call
+        for kind, prefix in {'stream': '', 'datagram': 'udp ', 'raw': 'raw '}.items()
+        for name, call in {
+            f'{prefix}setopt': Plain(
+                kind,
+                lambda s: s.setopt('so_broadcast', True),
+                wrong_type=lambda s: s.setopt('so_broadcast', 'x'),
+                wrong_value=lambda s: s.setopt('so_rcvbuf', -1),
+            ),
+            f'{prefix}getopt': Plain(
+                kind,
+                lambda s: s.getopt('so_broadcast'),
+                False,
+                wrong_type=lambda s: s.getopt(5),
+                wrong_value=lambda s: s.getopt('so_nothing'),
+            ),
+            f'{prefix}detach': Plain(kind, give_back, True),
+            f'{prefix}close': Plain(kind, lambda s: s.close(), closed_here=None),
+            f'{prefix}fileno': Plain(kind, lambda s: s.fileno() >= 0, True, closed_here=False),
+        }.items()
+    },
+}
+
+each_plain = pytest.mark.parametrize('plain', PLAIN)
+
+
+def fails_or_gives(call, expected):
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            call()
+    else:
+        assert call() == expected
+
+
+@each_plain
+@pytest.mark.parametrize('inside', [True, False], ids=['inside a thread', 'outside a thread'])
+def test_plain_succeeds(plain, inside):
+    async def main():
+        return PLAIN[plain].call(ours)
+
+    with sides(plain) as (ours, _):
+        assert (run(main) if inside else PLAIN[plain].call(ours)) == PLAIN[plain].result
+
+
+@each_plain
+def test_plain_closed_here(plain):
+    with sides(plain) as (ours, _):
+        ours.close()
+        fails_or_gives(lambda: PLAIN[plain].call(ours), PLAIN[plain].closed_here)
+
+
+@each_plain
+def test_plain_closed_there_changes_nothing(plain):
+    with sides(plain) as (ours, other):
+        other.close()
+        assert PLAIN[plain].call(ours) == PLAIN[plain].result
+
+
+@pytest.mark.parametrize(
+    ('plain', 'wrong', 'error'),
+    [
+        (name, wrong, error)
+        for name, plain in PLAIN.items()
+        for wrong, error in (('wrong_type', TypeError), ('wrong_value', ValueError))
+        if not isinstance(getattr(plain, wrong), Never)
+    ],
+)
+def test_plain_is_refused(plain, wrong, error):
+    with sides(plain) as (ours, _):
+        with pytest.raises(error):
+            getattr(PLAIN[plain], wrong)(ours)
+        # Which has done nothing.
+        assert not ours.closed
+        assert PLAIN[plain].call(ours) == PLAIN[plain].result
+
+
+# ---- that the tables are complete
 
 
 #: Public operations that have no row, and why.
@@ -754,6 +889,14 @@ def test_table_has_each_public_operation():
     assert called <= public.keys()
     covered = [public[name] for name in called]
     assert {name for name, function in public.items() if function not in covered} == WITHOUT_ROW.keys()
+
+
+def test_table_has_each_plain_call():
+    awaited = public_operations().values()
+    for kind in (sock.TCP, sock.UDP, sock.Raw):
+        methods = {name: getattr(kind, name) for name in dir(kind) if name[0] != '_' and callable(getattr(kind, name))}
+        plain = {name for name, method in methods.items() if method not in awaited}
+        assert plain == {name.split()[-1] for name in PLAIN} & methods.keys()
 
 
 def test_operations_are_found_by_what_they_give():

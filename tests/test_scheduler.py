@@ -984,6 +984,31 @@ def test_sleep_forever_ends_when_cancelled():
     assert sock.start(10) is True
 
 
+@pytest.mark.parametrize('seconds', [2**31 / 1000, 2**31, 2**32 + 1, 2**40, 1e300, float('inf')])
+def test_timeouts_beyond_what_the_system_takes_last(seconds):
+    """A system's wait has an int of milliseconds."""
+
+    async def main():
+        with sock.deadline(sock.clock() + seconds):
+            data = await conn.recv(1, expires=sock.clock() + seconds)
+        sock.stop()
+        return data
+
+    for wait, expected in ((sock.poll, True), (sock.start, False)):
+        ours, theirs = socket.socketpair()
+        with sock.fromsocket(ours) as conn, theirs:
+            thread, sleeper = sock.newthread(main), sock.newthread(sock.sleep, seconds)
+            later = threading.Timer(0.02, theirs.sendall, [b'x'])
+            later.start()
+            # A time that passes at once would be False, and leave the thread where it is.
+            assert wait(seconds) is expected
+            assert thread.result() == b'x'
+            later.join()
+            assert not sleeper.done
+            sleeper.cancel()
+            assert sock.start(5) is True
+
+
 def test_steady_work_does_not_starve_deadlines():
     async def spin():
         while True:

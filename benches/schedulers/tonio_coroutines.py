@@ -32,6 +32,25 @@ async def switch(rounds, others_rounds):
     await tonio.colored.spawn.without_results(pass_on(rounds), pass_on(others_rounds))
 
 
+async def answer(asked, answered, count):
+    for _ in range(count):
+        await asked.wait()
+        asked.clear()
+        answered.set()
+
+
+async def ask(asked, answered, count):
+    for _ in range(count):
+        asked.set()
+        await answered.wait()
+        answered.clear()
+
+
+async def resume(count):
+    events = tonio.colored.Event(), tonio.colored.Event()
+    await tonio.colored.spawn.without_results(answer(*events, count // 2), ask(*events, count // 2))
+
+
 async def sleeper(watch, deadline):
     await tonio.colored.sleep(max(deadline - monotonic(), 0))
     watch.woke(deadline)
@@ -45,4 +64,4 @@ def run(func):
     return tonio.run(func(), threads=1)
 
 
-start(run, {'spawn': spawn, 'spawn_yield': spawn_yield, 'switch': switch, 'timers': timers})
+start(run, {'spawn': spawn, 'spawn_yield': spawn_yield, 'switch': switch, 'resume': resume, 'timers': timers})

@@ -549,6 +549,38 @@ def test_s20_dual_stack_only_when_asked_to(run, only):
     run(main)
 
 
+@needs_inet6
+@pytest.mark.parametrize('only', [None, True, False])
+def test_s20_dual_stack_datagrams_only_when_asked_for(run, only):
+    """Scenario 20: dual-stack `::`, `ipv6_v6only` both ways -> as the OS says, normalized."""
+
+    async def main():
+        with sock.udp('inet6') as s, sock.udp() as four, sock.udp('inet6') as six:
+            assert s.getopt('ipv6_v6only') is True
+            if only is not None:
+                s.setopt('ipv6_v6only', only)
+            s.bind('::')
+            port = s.local_addr.port
+            for client, host in ((four, '127.0.0.1'), (six, '::1')):
+                client.bind(host)
+                with contextlib.suppress(sock.ConnectionRefused):
+                    await client.send(b'to all', host=host, port=port)
+            expected = ['::1'] if only is not False else ['::ffff:127.0.0.1', '::1']
+            for host in expected:
+                data, addr = await s.recvfrom(100, expires=soon())
+                assert (data, addr.host) == (b'to all', host)
+                # The address goes back in as it came, to the socket of the other family too.
+                await s.send(b'back', host=addr)
+                client = six if host == '::1' else four
+                data, addr = await client.recvfrom(100, expires=soon())
+                assert (data, addr.port) == (b'back', port)
+            # No other one came.
+            with pytest.raises(sock.Timeout):
+                await s.recvfrom(100, expires=sock.clock())
+
+    run(main)
+
+
 def test_s20_link_local_needs_its_scope(run):
     """Scenario 20: link-local with scope id -> as the OS says, normalized."""
 
