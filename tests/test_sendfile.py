@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import threading
+import time
 
 import pytest
 import sock
@@ -343,3 +344,136 @@ def test_file_that_is_truncated_meanwhile_ends_there(peer, tmp_path, content):
             return sent
 
     assert 1000 <= run(main) < len(content)
+
+
+def test_number_that_is_given_away_while_sendfile_begins_is_sent_to_nobody(peer, file, tmp_path, monkeypatch):
+    """Another OS thread closes the file once its number was looked at, and what it opens next gets that."""
+    conn, other = peer
+    (tmp_path / 'canary').write_bytes(b'canary')
+    dup, canaries = os.dup, []
+
+    def late(number):
+        file.close()
+        with (tmp_path / 'canary').open('rb') as canary:
+            if canary.fileno() == number:
+                canaries.append(dup(number))
+            else:
+                os.dup2(canary.fileno(), number)
+                canaries.append(number)
+            return dup(canary.fileno())
+
+    async def main():
+        with conn, monkeypatch.context() as patched:
+            patched.setattr(os, 'dup', late)
+            with pytest.raises(ValueError, match='closed file'):
+                await conn.sendfile(file)
+
+    run(main)
+    assert os.lseek(canaries[0], 0, os.SEEK_CUR) == 0
+    os.close(canaries[0])
+    assert unread(other) == b''
+
+
+def test_number_that_is_closed_while_sendfile_begins_is_said_as_files_say_it(peer, file, monkeypatch):
+    conn, other = peer
+    dup = os.dup
+
+    def late(number):
+        file.close()
+        return dup(number)
+
+    async def main():
+        with conn, monkeypatch.context() as patched:
+            patched.setattr(os, 'dup', late)
+            with pytest.raises(ValueError, match='closed file'):
+                await conn.sendfile(file)
+
+    run(main)
+    assert unread(other) == b''
+
+
+def test_file_that_is_closed_already_is_said_as_files_say_it(peer, file):
+    conn, _ = peer
+    file.close()
+
+    async def main():
+        with pytest.raises(ValueError, match='closed file'):
+            await conn.sendfile(file)
+
+    run(main)
+    assert not conn.closed
+
+
+@pytest.mark.skipif(not LINUX, reason='procfs is of Linux')
+def test_read_that_outlasts_sendfile_never_meets_a_number_that_was_given_away(peer, monkeypatch):
+    conn, _ = peer
+    path = '/proc/self/cmdline'
+    begun, over, done = threading.Event(), threading.Event(), threading.Event()
+    found = []
+
+    def pread(number, size, offset):
+        begun.set()
+        assert over.wait(20)
+        found.append((number, os.path.samefile(f'/proc/self/fd/{number}', path)))
+        done.set()
+        return b''
+
+    async def main():
+        with conn, open(path, 'rb', buffering=0) as f, monkeypatch.context() as patched:
+            patched.setattr(os, 'pread', pread)
+            sending = sock.newthread(conn.sendfile, f)
+            await sock.offload(begun.wait, 20)
+            sending.cancel()
+            with pytest.raises(sock.Cancelled):
+                await sending
+            # The lowest number that is free.
+            with open(os.devnull, 'rb', buffering=0):
+                over.set()
+                await sock.offload(done.wait, 20)
+
+    run(main)
+    [(number, same)] = found
+    assert same
+    # Whoever read last has closed it.
+    end = time.monotonic() + 20
+    while os.path.exists(f'/proc/self/fd/{number}'):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize('buffering', [0, -1])
+def test_pipe_that_is_closed_meanwhile_says_so_and_tells_nothing_of_others(peer, buffering):
+    """Between two reads: the first one gave something, and the peer has to take that before the next."""
+    conn, other = peer
+    read, write = os.pipe()
+    os.write(write, b'few')
+    f = os.fdopen(read, 'rb', buffering=buffering)
+    if buffering:
+        # Else its first read would wait for as much as it was asked for.
+        os.close(write)
+
+    async def main():
+        with conn:
+            sends = conn.send
+
+            async def close_first(data, **options):
+                sent = await sends(data, **options)
+                f.close()
+                canary, nest = os.pipe()
+                os.write(nest, b'canary')
+                made.extend([canary, nest])
+                return sent
+
+            made = []
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(type(conn), 'send', lambda self, data, **options: close_first(data, **options))
+                with pytest.raises(ValueError, match='closed file'):
+                    await conn.sendfile(f)
+            assert os.read(made[0], 100) == b'canary'
+            for each in made:
+                os.close(each)
+
+    run(main)
+    if not buffering:
+        os.close(write)
+    assert unread(other) == b'few'

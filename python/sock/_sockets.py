@@ -7,12 +7,13 @@ A look-up never blocks other threads, except in ``bind`` and ``listen``, which a
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import io
 import os
 import socket
 import stat
 import sys
+import threading
 import weakref
 from collections import namedtuple
 from collections.abc import Awaitable, Callable, Iterable
@@ -269,30 +270,34 @@ class TCP(Socket, _sock.Stream):
                 raise ValueError(f'{name} must not be negative, nor above 2**63 - 1, and is {value}')
         if not hasattr(file, 'read') or hasattr(file, 'encoding'):
             raise TypeError(f"sendfile takes a file opened for reading in binary, mode 'rb', not {file!r}")
-        with contextlib.ExitStack() as stack:
-            if (number := _regular(file)) is not None:
-                # Ours, so that nobody closes it meanwhile.
-                try:
-                    own = os.dup(number)
-                except OSError as failed:
-                    raise _errors.from_os(failed.errno or 0, f'duplicate descriptor {number} for sendfile') from None
-                stack.callback(os.close, own)
-                try:
-                    return await self._sendfile(own, offset, count, expires)
-                except (_errors.NotSupported, _errors.InvalidArgument) as error:
-                    if error.sent:
-                        raise
-                return await self._send_read(lambda size, sent: _read_at(own, size, offset + sent), count, expires)
+        number, regular = _descriptor(file)
+        if number is None:
 
-            def read(size: int, sent: int) -> bytes:
+            def read(size: int, sent: int) -> bytes | None:
                 if offset and not sent:
                     file.seek(offset)
                 return file.read(size)
 
             return await self._send_read(read, count, expires, in_memory=type(file) is io.BytesIO)
+        own = _Own(file, number)
+        try:
+            if not regular:
+                return await self._send_read(functools.partial(_read_raw, file, own, offset), count, expires)
+            try:
+                return await self._sendfile(own.number, offset, count, expires)
+            except (_errors.NotSupported, _errors.InvalidArgument) as error:
+                if error.sent:
+                    raise
+            return await self._send_read(functools.partial(_read_at, own, offset), count, expires)
+        finally:
+            own.leave()
 
     async def _send_read(
-        self, read: Callable[[int, int], bytes], count: int | None, expires: float | None, in_memory: bool = False
+        self,
+        read: Callable[[int, int], bytes | None],
+        count: int | None,
+        expires: float | None,
+        in_memory: bool = False,
     ) -> int:
         """Sends what ``read`` gives, which takes how much to read at most, and how much was read before."""
         sent = 0
@@ -313,9 +318,11 @@ class TCP(Socket, _sock.Stream):
             raise
         return sent
 
-    async def _read(self, read: Callable[[int, int], bytes], size: int, sent: int, expires: float | None) -> bytes:
+    async def _read(
+        self, read: Callable[[int, int], bytes | None], size: int, sent: int, expires: float | None
+    ) -> bytes | None:
         """Reads in a worker OS thread. This thread writes to the socket meanwhile, and hears when that is closed."""
-        outcome: list[tuple[bytes, BaseException | None]] = []
+        outcome: list[tuple[bytes | None, BaseException | None]] = []
 
         async def reads() -> None:
             try:
@@ -348,25 +355,87 @@ class TCP(Socket, _sock.Stream):
 _READ = 1 << 18
 
 
-def _read_at(number: int, size: int, offset: int) -> bytes:
+class _Own:
+    """A duplicate of a file's descriptor, which is closed when nobody reads from it any more.
+
+    Others may close the file meanwhile, and a late read may still wait for a worker when the operation is over: neither
+    is to meet a number that the OS has given to something else.
+    """
+
+    __slots__ = ('_changed', '_users', 'number')
+
+    def __init__(self, file: BinaryIO, number: int) -> None:
+        self._changed = threading.Lock()
+        self._users = 1
+        try:
+            self.number = os.dup(number)
+        except OSError as failed:
+            # Closed meanwhile: that is said as the file says it.
+            file.fileno()
+            raise _errors.from_os(failed.errno or 0, f'duplicate descriptor {number} for sendfile') from None
+        try:
+            # A file that is still open has kept its number all the time. One that was closed meanwhile, by another OS
+            # thread, says so here, and what was duplicated may be anybody's.
+            if file.fileno() != number:
+                raise ValueError(f'{file!r} was closed and opened anew while sendfile began')
+        except BaseException:
+            os.close(self.number)
+            raise
+
+    def leave(self) -> None:
+        with self._changed:
+            self._users -= 1
+            if not self._users:
+                os.close(self.number)
+
+    def __enter__(self) -> int:
+        with self._changed:
+            if not self._users:
+                raise ValueError('sendfile is over: nobody waits for what is read')
+            self._users += 1
+        return self.number
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.leave()
+
+
+def _read_at(own: _Own, offset: int, size: int, sent: int) -> bytes:
     """pread(2), also where the OS has none: there the position is put back, since all duplicates share it."""
-    if sys.platform != 'win32':
-        return os.pread(number, size, offset)
-    position = os.lseek(number, 0, os.SEEK_CUR)
-    try:
-        os.lseek(number, offset, os.SEEK_SET)
-        return os.read(number, size)
-    finally:
-        os.lseek(number, position, os.SEEK_SET)
+    with own as number:
+        if sys.platform != 'win32':
+            return os.pread(number, size, offset + sent)
+        position = os.lseek(number, 0, os.SEEK_CUR)
+        try:
+            os.lseek(number, offset + sent, os.SEEK_SET)
+            return os.read(number, size)
+        finally:
+            os.lseek(number, position, os.SEEK_SET)
 
 
-def _regular(file: BinaryIO) -> int | None:
-    """The descriptor of a regular file, which the OS may send by itself; None for any other."""
+def _read_raw(file: BinaryIO, own: _Own, offset: int, size: int, sent: int) -> bytes | None:
+    """What `FileIO.read` does, which lets go of the interpreter between its look at the number and read(2)."""
+    file.fileno()  # a closed file says so
+    with own as number:
+        if offset and not sent:
+            os.lseek(number, offset, os.SEEK_SET)
+        try:
+            return os.read(number, size)
+        except BlockingIOError:
+            return None
+
+
+def _descriptor(file: BinaryIO) -> tuple[int | None, bool]:
+    """The descriptor of a file that is read by it, and whether that is a regular one, which the OS may send by itself.
+
+    Any other that is read so has no buffer and nothing of its own in Python. None: it is read by its own ``read``.
+    """
     try:
         number = file.fileno()
-        return number if stat.S_ISREG(os.fstat(number).st_mode) else None
+        regular = stat.S_ISREG(os.fstat(number).st_mode)
+        plain = type(file) is io.FileIO and file.readable()
     except (AttributeError, OSError):
-        return None
+        return None, False
+    return (number if regular or plain else None), regular
 
 
 class UDP(Socket, _sock.Datagram):

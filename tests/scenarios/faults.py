@@ -107,6 +107,37 @@ class Canaries:
             with pytest.raises(BlockingIOError):
                 theirs.recv(1)
 
+    async def close_file_under(self, file, write, threads):
+        """The same of a pipe's reading end, a file; `write` is the other one, which is closed then."""
+        with contextlib.ExitStack() as others:
+            made = []
+
+            def close():
+                number = file.fileno()
+                # One read after the other.
+                for _ in range(20):
+                    os.write(write, b'data')
+                file.close()
+                for _ in range(10):
+                    made[:] = os.pipe()
+                    for each in made:
+                        others.callback(os.close, each)
+                    if made[0] == number:
+                        break
+                os.write(made[1], b'canary')
+                self.reused += made[0] == number
+                os.close(write)
+
+            closer = threading.Thread(target=close)
+            closer.start()
+            for thread in threads:
+                # Where the read had begun before, it finds the pipe's end instead.
+                with contextlib.suppress(ValueError):
+                    await thread
+            closer.join()
+            os.set_blocking(made[0], False)
+            assert os.read(made[0], 100) == b'canary', 'somebody else read from it'
+
 
 # System calls
 

@@ -116,6 +116,25 @@ def test_s62_no_sendfile_ever_hits_a_reused_number(run, switching, tmp_path):
     run(main)
 
 
+def test_s62_no_sendfile_ever_reads_a_reused_number(run, switching, peer):
+    """Scenario 62: the same of the file that is read, where no OS sends it: never a call on a reused number."""
+    conn, other = peer
+    canaries = Canaries()
+
+    async def main():
+        for _ in range(60):
+            read, write = os.pipe()
+            file = os.fdopen(read, 'rb', buffering=0)
+            await canaries.close_file_under(file, write, [sock.newthread(conn.sendfile(file, expires=soon()))])
+            sent = conn.stats.bytes_sent
+        assert canaries.reused > 20
+        assert 0 < sent <= 60 * 20 * 4
+        conn.close()
+        assert set(other.recv(1 << 16)) <= set(b'data')
+
+    run(main)
+
+
 # 63
 
 
