@@ -18,7 +18,10 @@ use crate::readiness::Readiness;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Exclusive, Mutex, Ordering};
 use crate::sys::{self, Descriptor};
 
-const CLOSED: usize = 1 << (usize::BITS - 1);
+// Of the lower half, beyond any count, so that instructions have them as they are.
+const CLOSED: usize = 1 << 30;
+/// An error is kept for the next operation. Not with `CLOSED`.
+const FAILED: usize = CLOSED >> 1;
 
 /// Who waits in a direction: the thread, its wait, and since when.
 #[derive(Debug)]
@@ -88,6 +91,8 @@ pub struct Source<T: Thread> {
     pub peer: OnceLock<Address>,
     /// The local address, once it can't change any more.
     pub local: OnceLock<Address>,
+    /// What `FAILED` is about. Guards that bit too.
+    failure: Mutex<Option<io::Error>>,
 }
 
 /// The right to make system calls on an open descriptor.
@@ -137,6 +142,7 @@ impl<T: Thread> Source<T> {
             protocol,
             peer: OnceLock::new(),
             local: OnceLock::new(),
+            failure: Mutex::new(None),
             received: Counter::default(),
             sent: Counter::default(),
         }
@@ -187,6 +193,41 @@ impl<T: Thread> Source<T> {
     pub fn lease(&self) -> Option<Lease<'_, T>> {
         let before = self.leases.update(|leases| if leases & CLOSED == 0 { leases + 1 } else { leases });
         (before & CLOSED == 0).then(|| Lease(self))
+    }
+
+    /// As `lease`, and `None` also while there is an error that an operation has to tell first.
+    #[inline(always)] // the path of each message
+    pub fn lease_unless_failed(&self) -> Option<Lease<'_, T>> {
+        let before = self.leases.update(|leases| if leases & (CLOSED | FAILED) == 0 { leases + 1 } else { leases });
+        (before & (CLOSED | FAILED) == 0).then(|| Lease(self))
+    }
+
+    /// An error that came after datagrams, which the OS tells once: it is the next operation's, as Linux' recvmmsg(2) has
+    /// it. Who waits has something to look at.
+    pub fn keep_failure(&self, failure: io::Error, stale: &mut Vec<T>) {
+        {
+            let mut kept = self.failure.lock();
+            let before = self.leases.update(|leases| if leases & CLOSED == 0 { leases | FAILED } else { leases });
+            if before & CLOSED == 0 {
+                *kept = Some(failure);
+            }
+        }
+        for direction in [&self.read, &self.write] {
+            if let Some(waiter) = direction.event(false) {
+                Hub::wake(waiter.thread, waiter.epoch, stale);
+            }
+        }
+    }
+
+    pub fn has_failure(&self) -> bool {
+        self.leases.get() & FAILED != 0
+    }
+
+    /// The error that is kept, which is told once.
+    pub fn take_failure(&self) -> Option<io::Error> {
+        let mut kept = self.failure.lock();
+        self.leases.update(|leases| leases & !FAILED);
+        kept.take()
     }
 
     /// Events of this socket come to `hub` from now on. `false`: another hub has it and somebody waits there.
@@ -277,7 +318,7 @@ impl<T: Thread> Source<T> {
 
     fn end(&self, stale: &mut Vec<T>) -> Option<Lease<'_, T>> {
         let lease = self.lease()?;
-        if self.leases.update(|leases| leases | CLOSED) & CLOSED != 0 {
+        if self.leases.update(|leases| (leases | CLOSED) & !FAILED) & CLOSED != 0 {
             return None;
         }
         self.deregister(&lease);

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import sock
-from sock import _interrupts
+from sock import _interrupts, _sock
 from support import interrupt, python
 
 pytestmark = pytest.mark.skipif(
@@ -316,3 +316,32 @@ def test_handler_that_raises_anywhere_in_the_loops_own_code_leaves_the_signals_a
     finally:
         signal.signal(signal.SIGTERM, before)
     assert number > 50
+
+
+def test_look_at_frames_runs_no_code_of_their_modules():
+    """It comes in a signal handler, and from another OS thread."""
+    asked = []
+
+    class Package:
+        def __eq__(self, other):
+            asked.append(other)
+            return True
+
+        __hash__ = None
+
+    class Name(str):
+        __eq__ = Package.__eq__
+        __hash__ = str.__hash__
+
+    code = """
+async def coroutine():
+    return _sock.is_interruptible(sys._getframe())
+"""
+    found = []
+    for package in (Package(), Name('theirs'), Name('sock')):
+        space = {'__package__': package, '_sock': _sock, 'sys': sys}
+        exec(code, space)
+        with pytest.raises(StopIteration) as caught:
+            space['coroutine']().send(None)
+        found.append(caught.value.value)
+    assert (found, asked) == ([True, True, False], [])

@@ -11,7 +11,8 @@ import time
 
 import pytest
 import sock
-from support import busy, run
+from leaks import ASAN
+from support import LINUX, busy, python, run
 
 # Types and values
 
@@ -509,3 +510,147 @@ def test_names_of_options_of_another_kind_or_case(peer):
             call()
     with pytest.raises(TypeError, match=r'sleep_until takes a sock\.clock'):
         sock.sleep_until('x')
+
+
+# Arguments that do as they like
+
+
+class Raises:
+    """A number that is none: what looks at it hears why, in an exception of its own."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def _raise(self, *_):
+        raise self.error
+
+    __index__ = __float__ = __eq__ = __lt__ = __bool__ = _raise
+    __hash__ = None
+
+
+class Huge(int):
+    """Too large for a float, and not to be compared."""
+
+    def __lt__(self, other):
+        raise LookupError('theirs')
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt('theirs'), LookupError('theirs')], ids=['ctrl-c', 'error'])
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda conn, udp, n: conn.recv(bytearray(4), n),
+        lambda conn, udp, n: conn.recvn(bytearray(4), n),
+        lambda conn, udp, n: conn.recvall(n),
+        lambda conn, udp, n: conn.send(b'data', n),
+        lambda conn, udp, n: conn.recv(4, expires=n),
+        lambda conn, udp, n: udp.send(b'data', 4, None, n),
+        lambda conn, udp, n: udp.recv(bytearray(4), n),
+        lambda conn, udp, n: sock.sleep(n),
+        lambda conn, udp, n: sock.sleep_until(n),
+        lambda conn, udp, n: sock.fromfd(n),
+        lambda conn, udp, n: sock.SockAddr('inet', '127.0.0.1', n),
+        lambda conn, udp, n: conn.setopt('so_rcvbuf', n),
+        lambda conn, udp, n: conn.setopt('tcp_nodelay', n),
+        lambda conn, udp, n: conn.setopt('so_linger', n),
+        lambda conn, udp, n: udp.setopt('ip_add_membership', ('224.0.0.1', n)),
+    ],
+)
+def test_what_an_argument_raises_comes_out_as_it_is(peer, call, error):
+    conn, _ = peer
+    with sock.udp() as udp, pytest.raises(type(error)) as caught:
+        call(conn, udp, Raises(error))
+    assert caught.value is error
+    assert not conn.closed
+
+
+def test_what_a_huge_time_raises_comes_out_as_it_is():
+    with pytest.raises(LookupError, match='theirs'):
+        sock.sleep(Huge(1 << 2000))
+
+
+class Exporter:
+    """A buffer whose release awaits the operation that it was given to once more."""
+
+    def __init__(self):
+        self.exports = 0
+        self.again = None
+        self.heard = []
+
+    def __buffer__(self, flags):
+        self.exports += 1
+        return memoryview(bytearray(4))
+
+    def __release_buffer__(self, view):
+        self.exports -= 1
+        if self.again is not None and len(self.heard) < 3:
+            with pytest.raises(RuntimeError) as caught:
+                next(self.again)
+            self.heard.append(str(caught.value))
+        view.release()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason='before 3.12 only extensions export buffers')
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda udp, to, buf: udp.send(buf, host=to),
+        lambda udp, to, buf: udp.sendmany([(buf, to)]),
+        lambda udp, to, buf: udp.recv(buf),
+        lambda udp, to, buf: udp.recvmany([buf]),
+    ],
+)
+def test_buffer_is_released_once_whatever_its_exporter_does_then(call):
+    buf = Exporter()
+
+    async def main():
+        with sock.udp() as udp:
+            udp.bind('127.0.0.1')
+            await udp.send(b'data', host=udp.local_addr)
+            buf.again = call(udp, udp.local_addr, buf)
+            await buf.again
+        # No view is left, and one was let go of.
+        assert buf.exports == 0
+        assert len(buf.heard) == 1
+        assert 'awaited already' in buf.heard[0]
+        buf.again = None
+
+    run(main)
+
+
+@pytest.mark.skipif(not LINUX or ASAN, reason='needs a limit of addresses, and the sanitizer takes them all')
+def test_recvall_of_more_than_there_is_memory_for_is_an_error():
+    told = python("""
+        import resource, socket, threading
+        import sock
+
+        with socket.create_server(('127.0.0.1', 0)) as listener:
+            other = socket.create_connection(listener.getsockname(), 10)
+            conn = sock.fromsocket(listener.accept()[0])
+
+        def sends():
+            try:
+                while True:
+                    other.sendall(bytes(1 << 20))
+            except OSError:
+                pass
+
+        sending = threading.Thread(target=sends)
+        sending.start()
+        with open('/proc/self/statm') as f:
+            used = int(f.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20), used + (150 << 20)))
+
+        async def main():
+            with conn:
+                try:
+                    await conn.recvall()
+                except sock.NoBufferSpace as error:
+                    assert error.received > 10 << 20
+                    print(error.err, 'give it a maxlen' in error.message, conn.closed)
+
+        sock.run(main)
+        sending.join()
+        other.close()
+    """)
+    assert told == 'no_buffer_space True False\n'

@@ -19,7 +19,7 @@ import sock
 from conftest import PATIENCE
 from leaks import ASAN
 from sock import _scheduler
-from support import SLOWER, python
+from support import LINUX, SLOWER, python
 
 
 async def value(result):
@@ -486,6 +486,64 @@ def test_long_chain_of_threads_each_the_last_to_hold_the_next_goes(reported, end
     del thread
     assert len(reported) == (0 if ends else count)
     assert sock.threads() == []
+
+
+@pytest.mark.skipif(not LINUX, reason='elsewhere what C keeps for an OS thread may go before what Rust keeps for it')
+def test_os_thread_at_its_end_lets_go_of_threads_and_runs_some_when_its_own_memory_has_gone():
+    """A destructor of pthread_key_create(3) is called after those of Rust's thread-locals."""
+    program = """
+        import ctypes, threading, time
+        import sock
+
+        libc = ctypes.CDLL(None)
+        held, told = [], []
+
+        async def holds(other):
+            return other
+
+        def chain():
+            thread = None
+            for _ in range(300):
+                thread = sock.newthread(holds, thread)
+            return thread
+
+        async def talks():
+            with sock.udp() as one, sock.udp() as other:
+                other.bind('127.0.0.1')
+                to = other.local_addr
+                await one.sendmany([(b'one', to), (b'two', to)])
+                # A thread in a thread, resumed.
+                waits = sock.newthread(sock.suspend)
+                waits.resume('resumed')
+                return await waits, await other.recv(10), [data for data, _ in await other.recvmany(8)]
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        def at_end(_):
+            try:
+                # Each is the last to hold the next.
+                held.clear()
+                told.append((sock.run(talks), sock.threads()))
+            except BaseException as error:
+                told.append(repr(error))
+
+        key = ctypes.c_uint()
+        assert libc.pthread_key_create(ctypes.byref(key), at_end) == 0
+
+        def works():
+            # What Rust keeps is made here.
+            assert sock.run(talks) and chain()
+            held.append(chain())
+            assert libc.pthread_setspecific(key, ctypes.c_void_p(1)) == 0
+
+        os_thread = threading.Thread(target=works)
+        os_thread.start()
+        os_thread.join()
+        end = time.monotonic() + 20
+        while not told and time.monotonic() < end:
+            time.sleep(0.001)
+        print(told)
+    """
+    assert python(program) == "[(('resumed', b'one', [b'two']), [])]\n"
 
 
 def test_lost_thread_that_excepthook_keeps_is_done_and_not_reported_again(monkeypatch, reported):

@@ -30,6 +30,7 @@ fn field(name: &str, value: Option<&Bound<'_, PyAny>>, most: u32) -> PyResult<u3
         Ok(number) if (0..=i64::from(most)).contains(&number) => Ok(number as u32),
         Ok(number) => Err(PyValueError::new_err(format!("{name} must be 0 to {most}, not {number}"))),
         Err(NoInt::OutOfRange) => Err(PyValueError::new_err(format!("{name} must be 0 to {most}"))),
+        Err(NoInt::Raised(error)) => Err(error),
         Err(NoInt::WrongType) => {
             Err(PyTypeError::new_err(format!("{name} must be an int, not {}", value.get_type().name()?)))
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -34,6 +35,15 @@ fn build(made: PyResult<Bound<'_, PyAny>>) -> PyErr {
     }
 }
 
+/// New bytes; an error where there is no memory for them.
+pub fn bytes<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    // SAFETY: data of that length; a new object, or null with an exception set.
+    unsafe {
+        let made = ffi::PyBytes_FromStringAndSize(data.as_ptr().cast(), data.len() as ffi::Py_ssize_t);
+        Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
+    }
+}
+
 /// An error of the OS. `what` is what was tried, on which address.
 pub fn os(py: Python<'_>, error: &io::Error, what: &str, moved: Moved<'_>) -> PyErr {
     static FROM_OS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -47,7 +57,7 @@ pub fn os(py: Python<'_>, error: &io::Error, what: &str, moved: Moved<'_>) -> Py
     };
     build(
         attribute(py, &FROM_OS, ERRORS, "from_os")
-            .and_then(|make| make.call1((number, what, moved.sent, moved.received, PyBytes::new(py, moved.data)))),
+            .and_then(|make| make.call1((number, what, moved.sent, moved.received, bytes(py, moved.data)?))),
     )
 }
 
@@ -56,7 +66,7 @@ pub fn named(py: Python<'_>, err: &str, what: &str, moved: Moved<'_>) -> PyErr {
     static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     build(
         attribute(py, &MAKE, ERRORS, "make")
-            .and_then(|make| make.call1((err, what, moved.sent, moved.received, PyBytes::new(py, moved.data)))),
+            .and_then(|make| make.call1((err, what, moved.sent, moved.received, bytes(py, moved.data)?))),
     )
 }
 
@@ -69,7 +79,7 @@ pub fn cancelled(py: Python<'_>, what: &str, moved: Moved<'_>) -> PyErr {
         if moved.sent + moved.received > 0 {
             exc.setattr("sent", moved.sent)?;
             exc.setattr("received", moved.received)?;
-            exc.setattr("data", PyBytes::new(py, moved.data))?;
+            exc.setattr("data", bytes(py, moved.data)?)?;
         }
         Ok(exc)
     }))

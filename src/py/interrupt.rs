@@ -1,10 +1,14 @@
 //! Where Ctrl-C may end what runs: never in the middle of our own code. How it comes there: `sock._interrupts`.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 /// `CO_COROUTINE` and `CO_ASYNC_GENERATOR`.
 const ASYNC_CODE: u32 = 0x80 | 0x200;
+
+fn is_ours(package: &Bound<'_, PyString>) -> bool {
+    package.to_str().is_ok_and(|name| name == "sock")
+}
 
 /// Whether an exception may be raised in a frame: in the user's code inside a thread's turn, unless it was called by a plain
 /// function of ours, which has to be whole. A coroutine of ours is whole where it calls the user's code.
@@ -13,7 +17,8 @@ pub fn is_interruptible(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
     let mut at = frame.clone();
     while !at.is_none() {
         let package = at.getattr("f_globals")?.cast_into::<PyDict>()?.get_item("__package__")?;
-        let ours = package.is_some_and(|package| package.eq("sock").unwrap_or(false));
+        // Whatever else a module has in its place is not asked: that would run its code.
+        let ours = package.is_some_and(|package| package.cast::<PyString>().is_ok_and(|name| is_ours(name)));
         let flags: u32 = at.getattr("f_code")?.getattr("co_flags")?.extract()?;
         let asynchronous = flags & ASYNC_CODE != 0;
         if ours && (at.is(frame) || !asynchronous) {

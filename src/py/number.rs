@@ -9,6 +9,8 @@ pub enum NoInt {
     /// A bool, or anything else.
     WrongType,
     OutOfRange,
+    /// Its own `__index__` raised something, such as Ctrl-C's exception: nothing that is ours to judge.
+    Raised(PyErr),
 }
 
 /// An argument that has to be an int.
@@ -17,26 +19,37 @@ pub fn int(value: &Bound<'_, PyAny>) -> Result<i64, NoInt> {
     if value.is_instance_of::<PyBool>() {
         return Err(NoInt::WrongType);
     }
-    value.extract::<i64>().map_err(|error| {
-        if error.is_instance_of::<PyOverflowError>(value.py()) { NoInt::OutOfRange } else { NoInt::WrongType }
-    })
+    value.extract::<i64>().map_err(|error| no_int(value.py(), error))
+}
+
+#[cold]
+fn no_int(py: Python<'_>, error: PyErr) -> NoInt {
+    if error.is_instance_of::<PyOverflowError>(py) {
+        NoInt::OutOfRange
+    } else if error.is_instance_of::<PyTypeError>(py) {
+        NoInt::WrongType
+    } else {
+        NoInt::Raised(error)
+    }
 }
 
 /// An argument that has to be a number of seconds; what is too large for a float is as good as infinite. None: no number.
-pub fn float(value: &Bound<'_, PyAny>) -> Option<f64> {
+/// What the argument's own methods raise comes out.
+pub fn float(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     match value.extract::<f64>() {
-        Ok(seconds) => Some(seconds),
+        Ok(seconds) => Ok(Some(seconds)),
         Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
-            Some(if value.lt(0).unwrap_or(false) { f64::NEG_INFINITY } else { f64::INFINITY })
+            Ok(Some(if value.lt(0)? { f64::NEG_INFINITY } else { f64::INFINITY }))
         }
-        Err(_) => None,
+        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 /// An argument that has to be seconds; `wanted` begins the message about anything else.
 #[pyfunction]
 pub fn seconds(value: &Bound<'_, PyAny>, wanted: &str) -> PyResult<f64> {
-    match float(value) {
+    match float(value)? {
         Some(seconds) if seconds.is_nan() => Err(PyValueError::new_err(format!("{wanted}, not nan"))),
         Some(seconds) => Ok(seconds),
         None => Err(PyTypeError::new_err(format!("{wanted}, not {}", value.get_type().name()?))),

@@ -455,8 +455,8 @@ impl Op {
                 }
                 result
             }
-            Stage::Busy => fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread")),
-            Stage::Done => fail(PyRuntimeError::new_err("this operation was awaited already: call the method again")),
+            // `step` has refused both.
+            Stage::Busy | Stage::Done => fail(elsewhere()),
         }
     }
 
@@ -532,7 +532,10 @@ impl Op {
             }
             if seen.is_ready() || must_try || self.is_unannounced() {
                 must_try = false;
-                let Some(lease) = source.lease() else {
+                let Some(lease) = source.lease_unless_failed() else {
+                    if let Some(done) = self.kept_failure(py, source)? {
+                        return Ok(done);
+                    }
                     continue;
                 };
                 let attempt = self.attempt(py, source, &lease, seen, direction)?;
@@ -576,6 +579,25 @@ impl Op {
             if self.park(task, Some(source)) {
                 return Ok(Step::Pending);
             }
+        }
+    }
+
+    /// There was no lease: the socket is closed, which the caller finds, or an earlier operation has left an error.
+    #[cold]
+    #[inline(never)]
+    fn kept_failure(&self, py: Python<'_>, source: &Source) -> Outcome<Option<Step>> {
+        match self.what {
+            // The next one tells it.
+            What::Readable | What::Writable => Ok(source.has_failure().then(|| Step::Done(py.None()))),
+            // It was of the peer before.
+            What::Connect(_) => {
+                drop(source.take_failure());
+                Ok(None)
+            }
+            _ => match source.take_failure() {
+                Some(failed) => fail(error::os(py, &failed, &self.describe(py), self.moved())),
+                None => Ok(None),
+            },
         }
     }
 
@@ -917,7 +939,16 @@ impl Op {
         };
         // One byte beyond the limit tells "exactly the limit, then the end" from "more than the limit".
         let room = part(py, (most - data.len()).saturating_add(1).min(data.len().clamp(SCRATCH, LARGEST)));
-        data.reserve(room);
+        // However much a peer sends, it ends no process.
+        if data.try_reserve(room).is_err() && data.try_reserve_exact(room).is_err() {
+            let received = data.len();
+            **data = Vec::new();
+            let what = format!(
+                "{}: no memory for more than the {received} bytes that came, which are lost; give it a maxlen",
+                self.describe(py)
+            );
+            return fail(error::named(py, "no_buffer_space", &what, Moved { received, ..Moved::default() }));
+        }
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
         let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room).inspect(|&n| data.set_len(begin + n)) };
@@ -925,7 +956,7 @@ impl Op {
             source.received.add(n);
         }
         match got {
-            Ok(0) => Ok(Attempt::Done(PyBytes::new(py, data).into_any().unbind())),
+            Ok(0) => Ok(Attempt::Done(error::bytes(py, data)?.into_any().unbind())),
             Ok(_) if data.len() > most => {
                 let what = format!(
                     "{}: more than {most} bytes, its maxlen, came before the end; they are in the error's data",
@@ -1011,11 +1042,15 @@ fn part(py: Python<'_>, len: usize) -> usize {
 
 /// Lends memory for one system call, whose result is copied at once: the call runs no Python code.
 fn with_scratch<R>(room: usize, call: impl FnOnce(*mut u8) -> R) -> R {
-    if room > SCRATCH {
-        return call(Vec::<u8>::with_capacity(room).as_mut_ptr());
+    // An OS thread that ends may run threads when its buffer has gone.
+    if room <= SCRATCH
+        && let Ok(scratch) = SCRATCH_BUFFER.try_with(UnsafeCell::get)
+    {
+        // SAFETY: this OS thread's own buffer, used by nobody else meanwhile, and there until then, as no code of others
+        // runs.
+        return call(unsafe { (*scratch).as_mut_ptr() });
     }
-    // SAFETY: this OS thread's own buffer, used by nobody else meanwhile, as no code of others runs.
-    SCRATCH_BUFFER.with(|scratch| call(unsafe { (*scratch.get()).as_mut_ptr() }))
+    call(Vec::<u8>::with_capacity(room).as_mut_ptr())
 }
 
 /// Up to `room` bytes as the object that they are received into. A large one that is let go of serves the next one, and
@@ -1203,6 +1238,7 @@ fn limit(maxlen: Option<&Bound<'_, PyAny>>, length: usize, what: &str) -> PyResu
         Ok(n) if n >= 0 => Ok(length.min(n as usize)),
         Ok(n) => Err(PyValueError::new_err(format!("{what} must not be negative, and is {n}"))),
         Err(NoInt::OutOfRange) => Err(PyValueError::new_err(format!("{what} is out of range"))),
+        Err(NoInt::Raised(error)) => Err(error),
         Err(NoInt::WrongType) => {
             Err(PyTypeError::new_err(format!("{what} must be an int or None, not {}", maxlen.get_type().name()?)))
         }
@@ -1250,6 +1286,7 @@ fn counted(n: &Bound<'_, PyAny>, what: &str, unit: &str, least: i64) -> PyResult
         Ok(n) if n >= least => Ok(n as usize),
         Ok(n) => Err(PyValueError::new_err(format!("{what} takes {least} {unit} or more, not {n}"))),
         Err(NoInt::OutOfRange) => Err(PyValueError::new_err(format!("{what}: the number of {unit}s is out of range"))),
+        Err(NoInt::Raised(error)) => Err(error),
         Err(NoInt::WrongType) => {
             Err(PyTypeError::new_err(format!("{what} takes a number of {unit}s, not {}", n.get_type().name()?)))
         }
@@ -1540,7 +1577,11 @@ unsafe fn step(object: *mut ffi::PyObject) -> Outcome<Step> {
         4 => {
             return fail(PyRuntimeError::new_err("this operation runs already: await it once, in one thread"));
         }
-        _ => Stage::Done,
+        _ => {
+            // Whoever brought it there lets go of the buffer, and its exporter may call us from in there.
+            stage.set(Stage::Done as usize);
+            return fail(PyRuntimeError::new_err("this operation was awaited already: call the method again"));
+        }
     };
     // SAFETY: whoever swapped `Busy` in from another stage has the operation alone until it stores another.
     let op = unsafe { &mut *op };

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyUnicodeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
 
@@ -86,6 +86,15 @@ impl Value<'_, '_> {
         PyTypeError::new_err(format!("{} takes {wanted}, not {kind}", self.row.name))
     }
 
+    /// `wrong`, unless a method of the value's own has raised something: that comes out.
+    fn wrong_or(&self, error: PyErr, wanted: &str) -> PyErr {
+        let py = self.value.py();
+        let ours = error.is_instance_of::<PyTypeError>(py)
+            || error.is_instance_of::<PyOverflowError>(py)
+            || error.is_instance_of::<PyUnicodeError>(py);
+        if ours { self.wrong(wanted) } else { error }
+    }
+
     fn refused(&self, wanted: &str) -> PyErr {
         PyValueError::new_err(format!("{} takes {wanted}, not {}", self.row.name, self.value))
     }
@@ -96,12 +105,13 @@ impl Value<'_, '_> {
         }
         match self.value.extract::<i64>() {
             Ok(on @ 0..=1) => Ok(on as i32),
-            _ => Err(self.wrong("True or False")),
+            Ok(_) => Err(self.wrong("True or False")),
+            Err(error) => Err(self.wrong_or(error, "True or False")),
         }
     }
 
     fn int(&self, least: i64, most: i64) -> PyResult<i32> {
-        let number: i128 = self.value.extract().map_err(|_| self.wrong("an int"))?;
+        let number: i128 = self.value.extract().map_err(|error| self.wrong_or(error, "an int"))?;
         match i64::try_from(number) {
             Ok(number) if (least..=most).contains(&number) => Ok(number as i32),
             _ => Err(self.refused(&format!("{least} to {most}"))),
@@ -116,7 +126,7 @@ impl Value<'_, '_> {
         if self.value.is_instance_of::<PyBool>() {
             return Err(self.wrong(wanted));
         }
-        let time = self.value.extract::<f64>().map_err(|_| self.wrong(wanted))?;
+        let time = self.value.extract::<f64>().map_err(|error| self.wrong_or(error, wanted))?;
         if time >= 0.0 && time <= f64::from(i32::MAX) { Ok(time) } else { Err(self.refused("seconds from 0")) }
     }
 
@@ -134,11 +144,10 @@ impl Value<'_, '_> {
     }
 
     fn bytes(&self) -> PyResult<Vec<u8>> {
-        self.value
-            .extract::<Vec<u8>>()
-            .ok()
-            .filter(|_| !self.value.is_instance_of::<PyList>())
-            .ok_or_else(|| self.wrong("bytes"))
+        if self.value.is_instance_of::<PyList>() {
+            return Err(self.wrong("bytes"));
+        }
+        self.value.extract().map_err(|error| self.wrong_or(error, "bytes"))
     }
 
     fn parts(&self, count: usize, wanted: &str) -> PyResult<Vec<Bound<'_, PyAny>>> {
@@ -150,7 +159,7 @@ impl Value<'_, '_> {
     }
 
     fn ip<A: std::str::FromStr>(&self, value: &Bound<'_, PyAny>, wanted: &str) -> PyResult<A> {
-        let text: String = value.extract().map_err(|_| self.wrong(wanted))?;
+        let text: String = value.extract().map_err(|error| self.wrong_or(error, wanted))?;
         text.parse().map_err(|_| self.refused(wanted))
     }
 
@@ -163,7 +172,7 @@ impl Value<'_, '_> {
             return sys::interface_index(&name)
                 .ok_or_else(|| PyValueError::new_err(format!("{}: there is no interface '{name}'", self.row.name)));
         }
-        value.extract().map_err(|_| self.wrong("an interface's name, its index or None"))
+        value.extract().map_err(|error| self.wrong_or(error, "an interface's name, its index or None"))
     }
 
     /// An interface of IPv4: by its address too.
@@ -184,7 +193,7 @@ impl Value<'_, '_> {
             Kind::Int => word(self.int(0, u32::MAX.into())?),
             Kind::Signed => word(self.int(i32::MIN.into(), i32::MAX.into())?),
             Kind::Long => {
-                let value: i128 = self.value.extract().map_err(|_| self.wrong("an int"))?;
+                let value: i128 = self.value.extract().map_err(|error| self.wrong_or(error, "an int"))?;
                 u64::try_from(value).map_err(|_| self.refused("an int of 64 bits, from 0"))?.to_ne_bytes().to_vec()
             }
             Kind::SecondsOrNone if self.value.is_none() => word(-1),
@@ -194,7 +203,7 @@ impl Value<'_, '_> {
             Kind::Time => sys::time(std::time::Duration::from_micros(self.units(1e6)? as u64)),
             Kind::Linger if self.value.is_none() => sys::linger(None),
             Kind::Linger => sys::linger(Some(std::time::Duration::from_secs(self.short(1.0)? as u64))),
-            Kind::Text => self.value.extract::<String>().map_err(|_| self.wrong("a str"))?.into_bytes(),
+            Kind::Text => self.value.extract::<String>().map_err(|error| self.wrong_or(error, "a str"))?.into_bytes(),
             Kind::Nothing if self.value.is_none() => word(0),
             Kind::Nothing => return Err(self.wrong("None")),
             Kind::Group => {

@@ -54,7 +54,7 @@ pub fn time(t: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
     if t.is_none() {
         return Ok(NEVER);
     }
-    let Some(seconds) = number::float(t) else {
+    let Some(seconds) = number::float(t)? else {
         let kind = t.get_type();
         return Err(PyTypeError::new_err(format!(
             "{what} a sock.clock() value in seconds or None, not {}",

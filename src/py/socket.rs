@@ -171,6 +171,7 @@ pub fn adopt(py: Python<'_>, fd: &Bound<'_, PyAny>) -> PyResult<NewSocket> {
     let raw = match number::int(fd) {
         Ok(number) if number >= 0 => sys::RawDescriptor::try_from(number).ok(),
         Ok(_) | Err(NoInt::OutOfRange) => None,
+        Err(NoInt::Raised(error)) => return Err(error),
         Err(NoInt::WrongType) => {
             let kind = fd.get_type();
             return Err(PyTypeError::new_err(format!("fromfd takes a descriptor, an int, not {}", kind.name()?)));
@@ -559,6 +560,7 @@ impl Socket {
     fn _disconnect(&self, py: Python<'_>) -> PyResult<()> {
         let lease = self.lease(py, "disconnect")?;
         let done = lease.disconnect().and_then(|()| lease.with(socket2::Socket::take_error));
+        drop(self.source.take_failure());
         done.map(|_| ()).map_err(|failed| error::os(py, &failed, &self.describe("disconnect"), Moved::default()))
     }
 

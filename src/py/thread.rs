@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::hint::black_box;
 use std::marker::PhantomData;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -179,10 +179,13 @@ thread_local! {
         dying: Cell::new(0), deferred: Cell::new(false), ids: Cell::new((0, 0)),
         spare: Cell::new(None), spares: Cell::new(0),
     } };
-    /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it.
+    /// The hub of this OS thread's poller, and for which of its interpreter states; `sock.poller()` keeps it. Code of an OS
+    /// thread that ends may run when this has gone: then `sock.poller()` alone knows.
     static HUB: RefCell<(i64, Weak<Hub>)> = const { RefCell::new((0, Weak::new())) };
-    /// Thread objects whose end waits for the end of others, below on the stack.
-    static DYING: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
+    /// Thread objects whose end waits for the end of others, below on the stack. An OS thread that ends may let go of some
+    /// when what Rust keeps for it has gone, so this never goes; where nothing dies it holds no memory.
+    static DYING: ManuallyDrop<RefCell<Vec<*mut ffi::PyObject>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// The first number that no OS thread has taken.
@@ -763,8 +766,11 @@ impl Drop for Looping<'_> {
 /// The hub of this OS thread's poller, which is made if there is none.
 fn hub(py: Python<'_>) -> PyResult<Arc<Hub>> {
     static POLLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if let Some(hub) = HUB.with_borrow(|(state, hub)| (*state == interpreter_state()).then(|| hub.upgrade()).flatten())
-    {
+    let known = HUB.try_with(|known| {
+        let known = known.borrow();
+        if known.0 == interpreter_state() { known.1.upgrade() } else { None }
+    });
+    if let Ok(Some(hub)) = known {
         return Ok(hub);
     }
     let poller = scheduler(py, &POLLER, "poller")?.call0()?;
@@ -779,19 +785,25 @@ fn interpreter_state() -> i64 {
 
 /// `poller()` of this OS thread from now on.
 pub fn set_hub(hub: &Arc<Hub>) {
-    let before = HUB.replace((interpreter_state(), Arc::downgrade(hub)));
+    know_hub((interpreter_state(), Arc::downgrade(hub)));
+}
+
+fn know_hub(hub: (i64, Weak<Hub>)) {
+    let before = HUB.try_with(|known| known.replace(hub));
     drop(before);
 }
 
 /// The Poller of a hub has gone.
 pub fn unset_hub(hub: &Arc<Hub>) {
     if is_here(hub) {
-        drop(HUB.replace((0, Weak::new())));
+        know_hub((0, Weak::new()));
     }
 }
 
 fn is_here(hub: &Arc<Hub>) -> bool {
-    HUB.with_borrow(|(state, here)| ptr::eq(here.as_ptr(), Arc::as_ptr(hub)) && *state == interpreter_state())
+    let is_it =
+        |(state, here): &(i64, Weak<Hub>)| ptr::eq(here.as_ptr(), Arc::as_ptr(hub)) && *state == interpreter_state();
+    HUB.try_with(|known| is_it(&known.borrow())).unwrap_or(false)
 }
 
 /// A new thread, with its first turn if there is room for one more on the stack.
@@ -984,15 +996,16 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         if depth >= DEALLOC_DEPTH {
             // SAFETY: ours alone; the collector must not see it until it is its turn.
             unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
-            DYING.with_borrow_mut(|waiting| waiting.push(object));
+            DYING.with(|waiting| waiting.borrow_mut().push(object));
             return here.deferred.set(true);
         }
         here.dying.set(depth + 1);
         // SAFETY: the last reference to a Thread has gone.
         unsafe { bury(here, object) };
         while depth == 0 && here.deferred.get() {
-            let Some(object) = DYING.with_borrow_mut(Vec::pop) else {
+            let Some(object) = DYING.with(|waiting| waiting.borrow_mut().pop()) else {
                 here.deferred.set(false);
+                drop(DYING.with(|waiting| waiting.take()));
                 break;
             };
             // SAFETY: as above; it was taken from the collector when it was put there.
@@ -1497,7 +1510,7 @@ pub fn after_fork() {
         here.nested.set(0);
         here.looping.set(false);
     });
-    drop(HUB.replace((0, Weak::new())));
+    know_hub((0, Weak::new()));
 }
 
 /// The threads of a hub that have not ended, or failed unseen.

@@ -408,7 +408,7 @@ fn several_datagrams(each: bool) {
     let lease = here.lease().unwrap();
     // SAFETY: each is as long as it says.
     let sent = unsafe { if each { lease.send_each(&all) } else { lease.send_many(&all) } };
-    assert_eq!(sent.unwrap(), 5);
+    assert!(matches!(sent, Ok((5, None))));
     let mut buffers = vec![vec![0; 4]; 8];
     let mut came = Vec::new();
     while came.len() < 5 {
@@ -417,7 +417,7 @@ fn several_datagrams(each: bool) {
             // SAFETY: each is as long as it says.
             unsafe { if each { descriptor.recv_each(&rooms) } else { descriptor.recv_many(&rooms) } }
         });
-        came.extend(some.unwrap());
+        came.extend(some.unwrap().0);
     }
     assert_eq!(came.len(), 5);
     for ((one, buffer), data) in came.iter().zip(&buffers).zip(&data) {
@@ -430,7 +430,8 @@ fn several_datagrams(each: bool) {
     let wrong = [(data[4].as_ptr(), 3, None), (long.as_ptr(), long.len(), None), (data[4].as_ptr(), 3, None)];
     // SAFETY: each is as long as it says.
     let send = |wrong| unsafe { if each { lease.send_each(wrong) } else { lease.send_many(wrong) } };
-    assert_eq!(send(&wrong).unwrap(), 1);
+    let (sent, failed) = send(&wrong).unwrap();
+    assert_eq!((sent, failed.is_some()), (1, each));
     assert_ne!(send(&wrong[1..]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
@@ -442,6 +443,49 @@ fn several_datagrams_go_and_come_at_once() {
 #[test]
 fn several_datagrams_go_and_come_one_by_one_where_the_system_has_no_call_for_all() {
     several_datagrams(true);
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))] // whose loopback tells of it before the call is over
+fn error_that_an_earlier_datagram_met_comes_out_where_a_later_one_goes_by_itself() {
+    let dead = address_of(&udp());
+    let source = udp();
+    let lease = source.lease().unwrap();
+    lease.connect(&dead.into()).unwrap();
+    let all = [(b"void".as_ptr(), 4, None), (b"void".as_ptr(), 4, None), (b"void".as_ptr(), 4, None)];
+    // SAFETY: each is as long as it says.
+    let (sent, failed) = unsafe { lease.send_each(&all) }.unwrap();
+    assert_eq!(sent, 1);
+    assert_eq!(lease.datagram_failure(failed.unwrap()).unwrap().kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn failure_that_is_kept_is_told_once_and_wakes_who_waits_and_goes_with_the_socket() {
+    let hub = hub();
+    let source = udp();
+    let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+    let mut stale = Vec::new();
+    assert!(source.lease_unless_failed().is_some());
+    let seen = source.read.snapshot();
+    source.read.would_block(seen);
+    source.keep_failure(refused(), &mut stale);
+    assert!(source.read.snapshot().is_ready() && source.has_failure());
+    assert!(source.lease_unless_failed().is_none(), "who would move a datagram tells it first");
+    assert!(source.lease().is_some(), "options are not concerned");
+    assert_eq!(source.take_failure().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+    assert!(source.take_failure().is_none());
+    assert!(source.lease_unless_failed().is_some());
+    // One that is kept holds up no end of the socket.
+    source.keep_failure(refused(), &mut stale);
+    let lease = source.lease().unwrap();
+    assert!(source.close(&mut stale));
+    assert!(!source.has_failure() && lease.raw() >= 0);
+    drop(lease);
+    assert!(source.is_closed() && source.lease().is_none());
+    source.keep_failure(refused(), &mut stale);
+    assert!(!source.has_failure());
+    assert!(stale.is_empty());
+    drop(hub);
 }
 
 /// The numbers by which the system tells of an ICMP error of an earlier datagram.

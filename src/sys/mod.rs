@@ -20,6 +20,8 @@
 //! | `UNDELIVERED`, `undelivered` | an ICMP error of an earlier datagram |
 //! | `POLL`, `poll_handle` | what the OS's poll is called; the number of a poller's |
 
+use std::io;
+
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -61,28 +63,36 @@ pub fn read_address(bytes: &[u8]) -> Option<crate::address::Address> {
 impl Descriptor {
     /// # Safety
     /// As of `recv_many`.
-    pub unsafe fn recv_each(&self, rooms: &[(*mut u8, usize)]) -> std::io::Result<Vec<Datagram>> {
+    pub unsafe fn recv_each(&self, rooms: &[(*mut u8, usize)]) -> io::Result<(Vec<Datagram>, Option<io::Error>)> {
         // SAFETY: as the caller promises.
         one_by_one(rooms, |&(data, len)| unsafe { self.recv_from(data, len, true) })
     }
 
     /// # Safety
     /// As of `send_many`.
-    pub unsafe fn send_each(&self, all: &[(*const u8, usize, Option<OsAddress>)]) -> std::io::Result<usize> {
+    pub unsafe fn send_each(
+        &self,
+        all: &[(*const u8, usize, Option<OsAddress>)],
+    ) -> io::Result<(usize, Option<io::Error>)> {
         // SAFETY: as the caller promises.
-        one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) }).map(|sent| sent.len())
+        let sent = one_by_one(all, |(data, len, to)| unsafe { self.send_to(*data, *len, to.as_ref()) });
+        sent.map(|(sent, failed)| (sent.len(), failed))
     }
 }
 
-/// Makes a call for each item, until one fails. Only where the first one does is it an error.
-fn one_by_one<I, R>(items: &[I], call: impl Fn(&I) -> std::io::Result<R>) -> std::io::Result<Vec<R>> {
+/// Makes a call for each item, until one fails: what came of them, and what the last one failed with. That may have been
+/// of an earlier datagram, and then the system does not tell it again. Where the first call fails, there is nothing else.
+fn one_by_one<I, R>(items: &[I], call: impl Fn(&I) -> io::Result<R>) -> io::Result<(Vec<R>, Option<io::Error>)> {
     let mut results = Vec::new();
     for item in items {
         match call(item) {
             Ok(result) => results.push(result),
             Err(error) if results.is_empty() => return Err(error),
-            Err(_) => break,
+            Err(error) => {
+                let over = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+                return Ok((results, (!over).then_some(error)));
+            }
         }
     }
-    Ok(results)
+    Ok((results, None))
 }

@@ -472,11 +472,12 @@ impl Descriptor {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
     }
 
-    /// The datagrams that are there, at most one for each of `rooms`: one system call (Linux), or one for each.
+    /// The datagrams that are there, at most one for each of `rooms`: one system call (Linux), or one for each. Also the
+    /// error that ended it after the first one, where the system does not keep that for the next call by itself.
     ///
     /// # Safety
     /// Each room is valid for writing as many bytes as it says.
-    pub unsafe fn recv_many(&self, rooms: &[(*mut u8, usize)]) -> io::Result<Vec<Datagram>> {
+    pub unsafe fn recv_many(&self, rooms: &[(*mut u8, usize)]) -> io::Result<(Vec<Datagram>, Option<io::Error>)> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             let count = rooms.len().min(BATCH);
@@ -502,11 +503,9 @@ impl Descriptor {
                 }
                 return Err(error);
             }
+            let came = headers[..got as usize].iter();
             // SAFETY: the kernel wrote an address for each datagram.
-            Ok(headers[..got as usize]
-                .iter()
-                .map(|one| unsafe { datagram(one.msg_len as usize, &one.msg_hdr) })
-                .collect())
+            Ok((came.map(|one| unsafe { datagram(one.msg_len as usize, &one.msg_hdr) }).collect(), None))
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         {
@@ -515,11 +514,15 @@ impl Descriptor {
         }
     }
 
-    /// Sends the first of several datagrams, as many as there is room for; how many went.
+    /// Sends the first of several datagrams, as many as there is room for: how many went, and the error of the next one
+    /// where the system tells it (Linux' sendmmsg forgets it).
     ///
     /// # Safety
     /// Each is valid for reading as many bytes as it says.
-    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<OsAddress>)]) -> io::Result<usize> {
+    pub unsafe fn send_many(
+        &self,
+        all: &[(*const u8, usize, Option<OsAddress>)],
+    ) -> io::Result<(usize, Option<io::Error>)> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             let all = &all[..all.len().min(BATCH)];
@@ -543,7 +546,7 @@ impl Descriptor {
             // SAFETY: as many headers as are said; the kernel only reads what they point to, which lives until then.
             let sent = unsafe { libc::sendmmsg(self.raw(), headers.as_mut_ptr(), headers.len() as _, SEND_FLAGS as _) };
             if sent >= 0 {
-                return Ok(sent as usize);
+                return Ok((sent as usize, None));
             }
             let error = io::Error::last_os_error();
             // SAFETY: as the caller promises.

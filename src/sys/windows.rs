@@ -329,16 +329,19 @@ impl Descriptor {
     ///
     /// # Safety
     /// Each room is valid for writing as many bytes as it says.
-    pub unsafe fn recv_many(&self, rooms: &[(*mut u8, usize)]) -> io::Result<Vec<Datagram>> {
+    pub unsafe fn recv_many(&self, rooms: &[(*mut u8, usize)]) -> io::Result<(Vec<Datagram>, Option<io::Error>)> {
         // SAFETY: as the caller promises.
         unsafe { self.recv_each(rooms) }
     }
 
-    /// Sends the first of several datagrams, as many as there is room for; how many went.
+    /// Sends the first of several datagrams, as many as there is room for: how many went, and the error of the next one.
     ///
     /// # Safety
     /// Each is valid for reading as many bytes as it says.
-    pub unsafe fn send_many(&self, all: &[(*const u8, usize, Option<OsAddress>)]) -> io::Result<usize> {
+    pub unsafe fn send_many(
+        &self,
+        all: &[(*const u8, usize, Option<OsAddress>)],
+    ) -> io::Result<(usize, Option<io::Error>)> {
         // SAFETY: as the caller promises.
         unsafe { self.send_each(all) }
     }

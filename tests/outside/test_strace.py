@@ -132,6 +132,53 @@ def test_datagrams_that_find_no_buffers_are_errors_and_the_next_ones_go():
     assert printed == ["('no_buffer_space', 0, 0)"] * 2 + ['5 2', "[b'first', b'second', b'third']"]
 
 
+@pytest.mark.parametrize(
+    ('then', 'expected'),
+    [
+        ('await told(other.send(b"back"))', ('connection_refused', 0, 0)),
+        ('await told(other.recv(8))', ('connection_refused', 0, 0)),
+        ('await told(other.recvmany(8))', ('connection_refused', 0, 0)),
+        ('await other.readable(), await other.writable(), await told(other.recvfrom(8))', ('connection_refused', 0, 0)),
+        # The error is of the address before.
+        ('await other.connect(one.local_addr)', None),
+        ('await other.connect("*")', None),
+    ],
+)
+def test_error_that_meets_a_later_datagram_of_a_batch_without_a_call_for_several_is_not_lost(then, expected):
+    """The system tells it once. What came is told first, then the error by what is next; what is left comes too."""
+    program = f"""
+    async def main():
+        with sock.udp() as one, sock.udp() as other:
+            one.bind('127.0.0.1')
+            other.bind('127.0.0.1')
+            await other.connect(one.local_addr)
+            for each in (b'one', b'two', b'three'):
+                await one.send(each, host=other.local_addr)
+            print([data for data, _ in await other.recvmany(8)])
+            told_then = {then}
+            print(told_then[-1] if told_then and told_then[0] is None else told_then)
+            print(await other.recv(8))
+    sock.run(main)
+    """
+    printed = output_with(['recvmmsg:error=ENOSYS', 'recvfrom:error=ECONNREFUSED:when=3'], program)
+    assert printed == ["[b'one', b'two']", str(expected), "b'three'"]
+
+
+def test_batch_to_a_port_that_nobody_has_is_refused_half_way_where_there_is_no_call_for_several():
+    program = """
+    async def main():
+        with socket.socket(type=socket.SOCK_DGRAM) as nobody, sock.udp() as one:
+            nobody.bind(('127.0.0.1', 0))
+            await one.connect(*nobody.getsockname())
+            nobody.close()
+            print(await told(one.sendmany([(b'void', None)] * 3)))
+            print(await told(one.send(b'void')), await told(one.send(b'void')))
+    sock.run(main)
+    """
+    refused = "('connection_refused', {}, 0)"
+    assert output_with(['sendmmsg:error=ENOSYS'], program) == [refused.format(1), f'4 {refused.format(0)}']
+
+
 def test_batches_of_datagrams_do_the_same_where_there_is_no_call_for_several(tmp_path):
     """A call for each then, as on systems that have no other: recvfrom and sendto, never recvmmsg and sendmmsg."""
     program = """
@@ -260,3 +307,48 @@ def test_connect_tells_each_fault_by_its_name_and_another_try_connects(error, na
     sock.run(main)
     """
     assert output_with([f'connect:error={error}:when=1'], program) == [name, 'None']
+
+
+def test_number_of_a_pipe_that_is_closed_while_sendfile_reads_it_is_not_read_again(tmp_path):
+    """read(2) is held up at its beginning, where the interpreter has let go and looks at the number no more."""
+    fifo = tmp_path / 'fifo'
+    program = f"""
+    def is_read(file):
+        'Whether an OS thread is in a call whose first argument is a descriptor of it.'
+        for each in os.listdir('/proc/self/task'):
+            with open('/proc/self/task/' + each + '/syscall') as f:
+                _, *args = f.read().split()
+            try:
+                if args and os.path.samefile('/proc/self/fd/' + str(int(args[0], 16)), {str(fifo)!r}):
+                    return True
+            except OSError:
+                pass
+
+    async def main():
+        os.mkfifo({str(fifo)!r})
+        write = os.open({str(fifo)!r}, os.O_RDWR)
+        file = open({str(fifo)!r}, 'rb', buffering=0)
+        number = file.fileno()
+        canary, nest = os.pipe()
+        os.write(nest, b'canary')
+        os.write(write, b'first')
+        conn, other = pair()
+        with conn, other:
+            sending = sock.newthread(conn.sendfile, file)
+            while conn.stats.bytes_sent < 5 or not is_read(file):
+                await sock.sleep(0.01)
+            file.close()
+            os.dup2(canary, number)
+            os.write(write, b'last')
+            try:
+                await sending
+            except ValueError as error:
+                print(error)
+            print(other.recv(9, socket.MSG_WAITALL), os.read(canary, 100))
+    sock.run(main)
+    """
+    command = [STRACE, '-f', '-qq', '-o', '/dev/null', '-P', fifo, '--inject=read:delay_enter=1000000']
+    command += [sys.executable, '-W', 'error', '-c', BEGIN + textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.splitlines() == ['I/O operation on closed file', "b'firstlast' b'canary'"]

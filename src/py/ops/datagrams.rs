@@ -140,17 +140,18 @@ fn with_rooms<R>(count: usize, longest: usize, call: impl FnOnce(&[(*mut u8, usi
         let rooms: Vec<_> = (0..count).map(|i| (data.wrapping_add(i * stride), longest)).collect();
         call(&rooms)
     };
-    if longest > STRIDE {
-        return lend(Vec::<u8>::with_capacity(count * longest).as_mut_ptr(), longest);
-    }
-    SCRATCH.with(|scratch| {
-        // SAFETY: this OS thread's own, used by nobody else meanwhile, as no code of others runs.
-        let scratch = unsafe { &mut *scratch.get() };
+    // An OS thread that ends may run threads when its room has gone.
+    if longest <= STRIDE
+        && let Ok(scratch) = SCRATCH.try_with(UnsafeCell::get)
+    {
+        // SAFETY: this OS thread's own, used by nobody else meanwhile, and there until then, as no code of others runs.
+        let scratch = unsafe { &mut *scratch };
         if scratch.is_empty() {
             *scratch = vec![0; BATCH * STRIDE];
         }
-        lend(scratch.as_mut_ptr(), STRIDE)
-    })
+        return lend(scratch.as_mut_ptr(), STRIDE);
+    }
+    lend(Vec::<u8>::with_capacity(count * longest).as_mut_ptr(), longest)
 }
 
 /// Several datagrams on their way out. The pointers are the views'.
@@ -317,7 +318,7 @@ impl Op {
             Rooms::Buffers(views) => {
                 let rooms: Vec<_> = views.0.iter().map(|view| (view.buf.cast::<u8>(), view.len as usize)).collect();
                 // SAFETY: the rooms are the pinned buffers.
-                unsafe { lease.recv_many(&rooms) }.map(|got| {
+                unsafe { lease.recv_many(&rooms) }.map(|(got, failed)| {
                     // Most are as long as the one before.
                     let mut last = (0, number(py, 0));
                     let datagrams = got.into_iter().map(|each| {
@@ -327,7 +328,7 @@ impl Op {
                         let length = last.1.clone_ref(py);
                         (length, each)
                     });
-                    datagrams.collect::<Vec<_>>()
+                    (datagrams.collect::<Vec<_>>(), failed)
                 })
             }
             // All the bytes first: to make a tuple may run the garbage collector, and so code of others.
@@ -335,19 +336,26 @@ impl Op {
                 let longest = if source.family() == Family::Unix { LONGEST } else { 1 << 16 };
                 with_rooms((*count).min(BATCH), longest, |rooms| {
                     // SAFETY: the rooms are lent, and read only as far as they were written.
-                    unsafe { lease.recv_many(rooms) }.map(|got| {
+                    unsafe { lease.recv_many(rooms) }.map(|(got, failed)| {
                         let datagrams = got.into_iter().zip(rooms).map(|(each, &(data, _))| {
                             // SAFETY: the system wrote so many bytes there.
                             let bytes = PyBytes::new(py, unsafe { std::slice::from_raw_parts(data, each.len) });
                             (bytes.into_any().unbind(), each)
                         });
-                        datagrams.collect::<Vec<_>>()
+                        (datagrams.collect::<Vec<_>>(), failed)
                     })
                 })
             }
         };
         let got = match got {
-            Ok(got) => got,
+            Ok((got, None)) => got,
+            Ok((got, Some(failed))) => {
+                if let Some(failed) = lease.datagram_failure(failed) {
+                    let mut stale = Vec::new();
+                    source.keep_failure(failed, &mut stale);
+                }
+                got
+            }
             Err(failed) => return self.datagram_failed(py, lease, failed),
         };
         let truncated = got.iter().filter(|(_, each)| each.truncated).count();
@@ -383,10 +391,15 @@ impl Op {
         }
         // SAFETY: the data is that of the pinned buffers.
         match unsafe { lease.send_many(left) } {
-            Ok(n) => {
+            Ok((n, failed)) => {
                 source.sent.add(left[..n].iter().map(|each| each.1).sum());
                 self.moved += n;
-                Ok(if self.moved == self.want { Attempt::Done(number(py, self.moved)) } else { Attempt::Again })
+                match failed {
+                    // The next call would not tell it again, where it is of an earlier datagram.
+                    Some(failed) => self.datagram_failed(py, lease, failed),
+                    None if self.moved == self.want => Ok(Attempt::Done(number(py, self.moved))),
+                    None => Ok(Attempt::Again),
+                }
             }
             Err(failed) => self.datagram_failed(py, lease, failed),
         }
@@ -414,7 +427,9 @@ pub enum Peer<'py> {
 #[inline(always)]
 pub fn peer<'py>(socket: &Socket, host: Arg<'_, 'py>, port: Arg<'_, 'py>) -> PyResult<Peer<'py>> {
     let Some(host) = host else {
-        if port.is_some_and(|port| !port.eq(0).unwrap_or(false)) {
+        if let Some(port) = port
+            && !port.eq(0)?
+        {
             return Err(PyValueError::new_err("a port is of no use without a host"));
         }
         return Ok(Peer::Any);
