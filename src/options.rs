@@ -13,6 +13,8 @@ pub enum Level {
     Ip,
     Ipv6,
     Udp,
+    /// Windows' SOL_IP, which there is not the level of IP.
+    SolIp,
 }
 
 /// What an option's value is. Each says how Python sees it.
@@ -133,6 +135,7 @@ const fn row(name: &'static str, level: Level, kind: Kind, mode: Mode, numbers: 
 #[rustfmt::skip]
 pub static TABLE: &[Row] = &[
     row("ip6t_so_original_dst", Level::Ipv6, Kind::Address, READ, [80, NO, NO, NO]),
+    row("ip6t_so_original_dst", Level::SolIp, Kind::Address, READ, [NO, NO, NO, 12303]),
     row("ip_add_membership", Level::Ip, Kind::Group, WRITE, [35, 12, 12, 12]),
     row("ip_add_source_membership", Level::Ip, Kind::Source, WRITE, [39, 70, 70, 15]),
     row("ip_bind_address_no_port", Level::Ip, Kind::Bool, BOTH, [24, NO, NO, NO]),
@@ -286,6 +289,7 @@ pub static TABLE: &[Row] = &[
     row("so_nwrite", Level::Socket, Kind::Int, READ, [NO, 0x1024, NO, NO]),
     row("so_oobinline", Level::Socket, Kind::Bool, BOTH, [10, 256, 256, 256]),
     row("so_original_dst", Level::Ip, Kind::Address, READ, [80, NO, NO, NO]),
+    row("so_original_dst", Level::SolIp, Kind::Address, READ, [NO, NO, NO, 12303]),
     row("so_passcred", Level::Socket, Kind::Bool, BOTH, [16, NO, NO, NO]),
     row("so_passpidfd", Level::Socket, Kind::Bool, BOTH, [76, NO, NO, NO]),
     row("so_passsec", Level::Socket, Kind::Bool, BOTH, [34, NO, NO, NO]),
@@ -537,7 +541,7 @@ mod tests {
             let prefix = match row.level {
                 Level::Socket => "so_",
                 Level::Tcp => "tcp_",
-                Level::Ip => "ip_",
+                Level::Ip | Level::SolIp => "ip_",
                 Level::Ipv6 => "ipv6_",
                 Level::Udp => "udp_",
             };

@@ -1,5 +1,7 @@
 """bind, listen and accept."""
 
+import contextlib
+import select
 import socket
 
 import pytest
@@ -122,6 +124,32 @@ def test_listen_again_changes_the_backlog(listener):
     listener.listen(backlog=3)
     with connect(listener):
         pass
+
+
+def test_bind_to_a_given_host_and_port():
+    with sock.tcp() as s, sock.tcp() as other:
+        s.bind('127.0.0.2' if LINUX else '127.0.0.1')
+        place = s.local_addr
+        assert place.host == ('127.0.0.2' if LINUX else '127.0.0.1')
+        s.close()
+        other.bind(place.host, place.port)
+        assert other.local_addr == place
+
+
+@pytest.mark.skipif(not LINUX, reason='a full backlog drops new connections on Linux')
+def test_backlog_is_how_many_connections_wait():
+    """listen(2) on Linux: one more than it says, and no further one."""
+
+    def connected(backlog):
+        with sock.tcp() as s, contextlib.ExitStack() as stack:
+            s.listen('127.0.0.1', backlog=backlog)
+            clients = [stack.enter_context(socket.socket()) for _ in range(8)]
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(tuple(s.local_addr))
+            return len(select.select([], clients, [], 0.05)[1])
+
+    assert [connected(backlog) for backlog in (0, 1, 3, None)] == [1, 2, 4, 8]
 
 
 @pytest.mark.parametrize('backlog', [0, 1, 100, 2**31 - 1, None])

@@ -38,7 +38,8 @@ NO_ARGUMENTS = Never('it takes no arguments')
 class Operation:
     """How one operation is called, and what makes it succeed, wait, and fail. A `Never` says why that cannot be."""
 
-    #: 'stream', 'listener', 'fresh', 'datagram', 'unix' or 'raw'; what is no socket's is made by it.
+    #: 'stream', 'listener', 'fresh', 'either' (of no family yet), 'datagram', 'unbound', 'unix' or 'raw'; what is no
+    #: socket's is made by it.
     on: Any
     call: Callable[..., Any]
     result: Any
@@ -206,6 +207,16 @@ def acquiring(make):
     )
 
 
+#: A regular file, which the OS may send by itself, open for all tests.
+FILE = open(__file__, 'rb')  # noqa: SIM115
+
+
+@pytest.fixture(scope='module', autouse=True)
+def closes_file():
+    yield
+    FILE.close()
+
+
 RESET = (sock.ConnectionReset, sock.BrokenPipe)
 
 #: A unix datagram socket that nobody has any more, on Linux and elsewhere.
@@ -269,6 +280,16 @@ OPERATIONS = {
         wrong_type=lambda s: s.sendfile('name'),
         wrong_value=lambda s: s.sendfile(io.BytesIO(), -1),
     ),
+    'sendfile of a file': Operation(
+        'stream',
+        lambda s, **kw: s.sendfile(FILE, 0, 5, **kw),
+        5,
+        clog=fill,
+        unclog=drain,
+        closed_there=RESET,
+        wrong_type=lambda s: s.sendfile(FILE, count='x'),
+        wrong_value=lambda s: s.sendfile(FILE, count=-1),
+    ),
     'readable': Operation(
         'stream', lambda s, **kw: s.readable(**kw), None, hello, closed_there=None,
         wrong_type=lambda s: s.readable('x'), wrong_value=lambda s: s.readable(NAN),
@@ -276,6 +297,15 @@ OPERATIONS = {
     'writable': Operation(
         'stream', lambda s, **kw: s.writable(**kw), None, clog=fill, unclog=drain, closed_there=None,
         wrong_type=lambda s: s.writable('x'), wrong_value=lambda s: s.writable(NAN),
+    ),
+    'connect of either family': Operation(
+        'either',
+        lambda s, **kw: s.connect(*s_target[0], **kw),
+        None,
+        unclog=take_connections,
+        closed_there=sock.ConnectionRefused,
+        wrong_type=lambda s: s.connect(5),
+        wrong_value=lambda s: s.connect('127.0.0.1', 9, expires=NAN),
     ),
     'accept': Operation(
         'listener',
@@ -332,6 +362,14 @@ OPERATIONS = {
         wrong_type=lambda s: s.sendmany([b'x']),
         wrong_value=lambda s: s.sendmany([(b'x', sock.addr('::1', 9, family='inet6').addr)]),
         waits=DROPS,
+    ),
+    'udp send by name': Operation(
+        'unbound',
+        lambda s, **kw: s.send(b'hello', None, 'localhost', 9, **kw),
+        5,
+        wrong_type=lambda s: s.send('text', None, 'localhost', 9),
+        wrong_value=lambda s: s.send(b'x', None, 'localhost', 9, expires=NAN),
+        waits=Never('the look-up is in a worker; what it waits for there: test_addrinfo.py'),
     ),
     'udp connect': Operation(
         'datagram',
@@ -433,6 +471,15 @@ OPERATIONS = {
         wrong_type=lambda items: items.join('x'),
         wrong_value=lambda items: items.join(NAN),
     ),
+    'resolve': Operation(
+        made(lambda: None),
+        lambda _, **kw: sock.resolve('127.0.0.1', 9, **kw),
+        sock.AddrInfo,
+        closed_here=NO_SOCKET,
+        wrong_type=lambda _: sock.resolve('127.0.0.1', 9, expires='x'),
+        wrong_value=lambda _: sock.resolve('127.0.0.1', 9, expires=NAN),
+        waits=Never('a numeric address needs no look-up; that of a name is in a worker: test_addrinfo.py'),
+    ),
     'offload': Operation(
         blocking,
         lambda event, **kw: sock.offload(lambda: event.wait(20) and 5, **kw),
@@ -481,8 +528,8 @@ def sides(name, *, clogged=False):
             ours.listen('127.0.0.1')
             other = stack.enter_context(Client())
             other.target = tuple(ours.local_addr)
-        elif operation.on == 'fresh':
-            ours = stack.enter_context(sock.tcp())
+        elif operation.on in ('fresh', 'either'):
+            ours = stack.enter_context(sock.tcp('inet' if operation.on == 'fresh' else None))
             other = stack.enter_context(socket.socket())
             other.bind(('127.0.0.1', 0))
             other.listen(0)
@@ -721,38 +768,77 @@ class Plain:
     on: str
     call: Callable[[Any], Any]
     result: Any = None
+    #: Whether it has done what it says: gets our side, the other one, and what the call gave.
+    effect: Callable[[Any, Any, Any], bool] = lambda ours, other, result: True
     closed_here: Any = sock.Closed
     wrong_type: Any = NO_ARGUMENTS
     wrong_value: Any = NO_ARGUMENTS
 
 
-def give_back(s):
-    """Whether the descriptor that `detach` gives is a socket of the system."""
-    with socket.socket(fileno=s.detach()) as taken:
-        return taken.fileno() >= 0
+def is_bound(ours, _other, _):
+    with twin(ours) as other:
+        return ours.local_addr.port > 0 and tuple(ours.local_addr) == other.getsockname()
+
+
+def listens(ours, _other, _):
+    with socket.create_connection(tuple(ours.local_addr), PATIENCE):
+        return True
+
+
+def reads_the_end(_ours, other, _):
+    return closed(other) or other.recv(1) == b''
+
+
+def closed(s):
+    return s.fileno() == -1
+
+
+def is_given(ours, _other, number):
+    with socket.socket(fileno=number) as taken:
+        return closed(ours) and taken.type in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW)
+
+
+@contextlib.contextmanager
+def twin(ours):
+    """The stdlib's view of the same socket."""
+    with socket.socket(fileno=ours.fileno()) as other:
+        yield other
+        other.detach()
+
+
+def has_broadcast(ours, _other, _):
+    with twin(ours) as other:
+        return other.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST) != 0
 
 
 PLAIN = {
     'bind': Plain(
         'fresh',
         lambda s: s.bind('127.0.0.1'),
+        effect=is_bound,
         wrong_type=lambda s: s.bind(5),
         wrong_value=lambda s: s.bind('127.0.0.1', 70000),
     ),
     'udp bind': Plain(
         'unbound',
         lambda s: s.bind('127.0.0.1'),
+        effect=is_bound,
         wrong_type=lambda s: s.bind(5),
         wrong_value=lambda s: s.bind('127.0.0.1', 70000),
     ),
     'listen': Plain(
         'fresh',
         lambda s: s.listen('127.0.0.1'),
+        effect=listens,
         wrong_type=lambda s: s.listen('127.0.0.1', 0, 'x'),
         wrong_value=lambda s: s.listen('127.0.0.1', 70000),
     ),
     'shutdown': Plain(
-        'stream', lambda s: s.shutdown('w'), wrong_type=lambda s: s.shutdown(1), wrong_value=lambda s: s.shutdown('x')
+        'stream',
+        lambda s: s.shutdown('w'),
+        effect=reads_the_end,
+        wrong_type=lambda s: s.shutdown(1),
+        wrong_value=lambda s: s.shutdown('x'),
     ),
     **{
         name: call
@@ -761,6 +847,7 @@ PLAIN = {
             f'{prefix}setopt': Plain(
                 kind,
                 lambda s: s.setopt('so_broadcast', True),
+                effect=has_broadcast,
                 wrong_type=lambda s: s.setopt('so_broadcast', 'x'),
                 wrong_value=lambda s: s.setopt('so_rcvbuf', -1),
             ),
@@ -771,8 +858,10 @@ PLAIN = {
                 wrong_type=lambda s: s.getopt(5),
                 wrong_value=lambda s: s.getopt('so_nothing'),
             ),
-            f'{prefix}detach': Plain(kind, give_back, True),
-            f'{prefix}close': Plain(kind, lambda s: s.close(), closed_here=None),
+            f'{prefix}detach': Plain(kind, lambda s: s.detach(), int, is_given),
+            f'{prefix}close': Plain(
+                kind, lambda s: s.close(), effect=lambda ours, *_: closed(ours) and ours.closed, closed_here=None
+            ),
             f'{prefix}fileno': Plain(kind, lambda s: s.fileno() >= 0, True, closed_here=False),
         }.items()
     },
@@ -789,14 +878,20 @@ def fails_or_gives(call, expected):
         assert call() == expected
 
 
+def plain_succeeds(plain, ours, other, result):
+    expected = PLAIN[plain].result
+    assert isinstance(result, expected) if isinstance(expected, type) else result == expected
+    assert PLAIN[plain].effect(ours, other, result)
+
+
 @each_plain
 @pytest.mark.parametrize('inside', [True, False], ids=['inside a thread', 'outside a thread'])
 def test_plain_succeeds(plain, inside):
     async def main():
         return PLAIN[plain].call(ours)
 
-    with sides(plain) as (ours, _):
-        assert (run(main) if inside else PLAIN[plain].call(ours)) == PLAIN[plain].result
+    with sides(plain) as (ours, other):
+        plain_succeeds(plain, ours, other, run(main) if inside else PLAIN[plain].call(ours))
 
 
 @each_plain
@@ -810,7 +905,7 @@ def test_plain_closed_here(plain):
 def test_plain_closed_there_changes_nothing(plain):
     with sides(plain) as (ours, other):
         other.close()
-        assert PLAIN[plain].call(ours) == PLAIN[plain].result
+        plain_succeeds(plain, ours, other, PLAIN[plain].call(ours))
 
 
 @pytest.mark.parametrize(
@@ -823,12 +918,12 @@ def test_plain_closed_there_changes_nothing(plain):
     ],
 )
 def test_plain_is_refused(plain, wrong, error):
-    with sides(plain) as (ours, _):
+    with sides(plain) as (ours, other):
         with pytest.raises(error):
             getattr(PLAIN[plain], wrong)(ours)
         # Which has done nothing.
         assert not ours.closed
-        assert PLAIN[plain].call(ours) == PLAIN[plain].result
+        plain_succeeds(plain, ours, other, PLAIN[plain].call(ours))
 
 
 # ---- that the tables are complete
@@ -837,7 +932,6 @@ def test_plain_is_refused(plain, wrong, error):
 #: Public operations that have no row, and why.
 WITHOUT_ROW = {
     'Condition.wait': 'wait_for is it in a loop; alone it cannot succeed at once, since no notification is kept',
-    'resolve': 'a numeric address never waits, and a name waits in a worker: test_addrinfo.py',
 }
 
 PACKAGE = Path(sock.__file__).parent
@@ -875,10 +969,19 @@ def public_operations():
 
 def rows():
     """The public operation that each row of the table calls."""
-    classes = {'stream': 'TCP', 'listener': 'TCP', 'fresh': 'TCP', 'datagram': 'UDP', 'unix': 'UDP', 'raw': 'Raw'}
+    classes = {
+        'stream': 'TCP',
+        'listener': 'TCP',
+        'fresh': 'TCP',
+        'either': 'TCP',
+        'unbound': 'UDP',
+        'datagram': 'UDP',
+        'unix': 'UDP',
+        'raw': 'Raw',
+    }
     for name, operation in OPERATIONS.items():
         if isinstance(operation.on, str):
-            yield f'{classes[operation.on]}.{name.removesuffix(" bytes").split()[-1]}'
+            yield f'{classes[operation.on]}.{re.sub(" (bytes|of .*|by name)$", "", name).split()[-1]}'
         elif name != 'await of a thread':
             yield name
 

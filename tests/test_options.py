@@ -225,6 +225,7 @@ WINE_LACKS = set(
     so_maxpathdg so_pause_accept so_port_scalability so_randomize_port so_rcvlowat so_reuse_multicastport
     so_reuse_unicastport so_sndlowat so_useloopback tcp_atmark tcp_bsdurgent tcp_congestion_algorithm
     tcp_delay_fin_ack tcp_expedited_1122 tcp_fail_connect_on_icmp_error tcp_fastopen tcp_icmp_error_info tcp_maxrt
+    ip6t_so_original_dst so_original_dst
     tcp_maxrtms tcp_maxseg tcp_nosynretries tcp_stdurg tcp_timestamps udp_checksum_coverage udp_nochecksum
     udp_recv_max_coalesced_size udp_send_msg_size
     """.split()  # noqa: SIM905
@@ -890,9 +891,10 @@ NAMED = {
 #: What the methods of socket2 0.6 set and get, by the systems' names.
 SOCKET2 = {
     'linux': """
-        so_acceptconn so_attach_filter so_bindtodevice so_broadcast so_busy_poll so_cookie so_detach_filter so_domain
-        so_error so_incoming_cpu so_keepalive so_linger so_mark so_oobinline so_original_dst so_passcred so_priority
-        so_protocol so_rcvbuf so_rcvtimeo so_reuseaddr so_reuseport so_sndbuf so_sndtimeo so_type
+        so_acceptconn so_attach_filter so_bindtodevice so_bindtoifindex so_broadcast so_busy_poll so_cookie
+        so_detach_filter so_domain so_error so_incoming_cpu so_keepalive so_linger so_mark so_oobinline
+        so_original_dst so_passcred so_priority so_protocol so_rcvbuf so_rcvtimeo so_reuseaddr so_reuseport so_sndbuf
+        so_sndtimeo so_type
         ip_add_membership ip_add_source_membership ip_drop_membership ip_drop_source_membership ip_freebind ip_hdrincl
         ip_multicast_all ip_multicast_if ip_multicast_loop ip_multicast_ttl ip_recvtos ip_tos ip_transparent ip_ttl
         ipv6_freebind ipv6_hdrincl ipv6_join_group ipv6_leave_group ipv6_multicast_all ipv6_multicast_hops
@@ -917,8 +919,8 @@ SOCKET2 = {
         ipv6_recvtclass ipv6_tclass ipv6_unicast_hops ipv6_v6only
         tcp_congestion tcp_keepcnt tcp_keepidle tcp_keepintvl tcp_maxseg tcp_nodelay""",
     'windows': """
-        so_acceptconn so_broadcast so_error so_keepalive so_linger so_oobinline so_rcvbuf so_rcvtimeo so_reuseaddr
-        so_sndbuf so_sndtimeo so_type
+        so_acceptconn so_broadcast so_error so_keepalive so_linger so_oobinline so_original_dst so_rcvbuf so_rcvtimeo
+        so_reuseaddr so_sndbuf so_sndtimeo so_type ip6t_so_original_dst
         ip_add_membership ip_add_source_membership ip_drop_membership ip_drop_source_membership ip_hdrincl
         ip_multicast_if ip_multicast_loop ip_multicast_ttl ip_recvtos ip_tos ip_ttl
         ipv6_add_membership ipv6_drop_membership ipv6_hdrincl ipv6_multicast_hops ipv6_multicast_if ipv6_multicast_loop
@@ -944,5 +946,6 @@ def test_table_has_each_option_that_it_has_to_have(system, prefix):
 def test_each_system_and_each_kind_of_option_has_its_list():
     rows = sock._sock.option_rows()
     assert set(NAMED) == {(system, name.partition('_')[0]) for name, *_, systems in rows for system in systems} - {
-        ('linux', 'ip6t')
+        ('linux', 'ip6t'),
+        ('windows', 'ip6t'),
     }

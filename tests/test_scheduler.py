@@ -19,7 +19,7 @@ import sock
 from conftest import PATIENCE
 from leaks import ASAN
 from sock import _scheduler
-from support import LINUX, SLOWER, python
+from support import LINUX, SLOWER, python, run
 
 
 async def value(result):
@@ -987,10 +987,11 @@ def test_clock_is_monotonic_seconds():
 
 
 @pytest.mark.parametrize('seconds', [0.001, 0.0203, 0.05])
-def test_sleep_is_never_early_and_not_much_late(seconds):
+@pytest.mark.parametrize('sleep', [sock.sleep, lambda seconds: sock.sleep_until(sock.clock() + seconds)])
+def test_sleep_is_never_early_and_not_much_late(seconds, sleep):
     async def func():
         begin = sock.clock()
-        await sock.sleep(seconds)
+        await sleep(seconds)
         return sock.clock() - begin
 
     assert seconds <= min(sock.run(func) for _ in range(5)) < seconds + 0.02
@@ -1022,6 +1023,27 @@ def test_sleep_into_the_past_lets_the_others_run(t):
     sock.newthread(func, 'b')
     assert sock.start(10) is True
     assert order == ['a', 'b', 'a', 'b']
+
+
+@pytest.mark.parametrize('t', [0, -5])
+def test_sleep_that_only_lets_others_run_ends_with_the_deadline_around_it(t):
+    async def func(scope):
+        rounds = 0
+        with pytest.raises(sock.Timeout), scope:
+            while True:
+                await sock.sleep(t)
+                rounds += 1
+        # A deadline that is left is none.
+        await sock.sleep(t)
+        return rounds
+
+    async def main():
+        assert await func(sock.deadline(sock.clock())) == 0
+        assert await func(sock.deadline(sock.clock() + 0.01)) > 0
+        with sock.deadline(sock.clock() + 60), sock.deadline(None):
+            await sock.sleep(t)
+
+    run(main)
 
 
 @pytest.mark.parametrize('function', [sock.sleep, sock.sleep_until])

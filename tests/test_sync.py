@@ -579,7 +579,7 @@ def test_queue_join_waits_until_each_item_is_done():
 
 
 def test_queue_join_outside_a_thread_is_a_runtime_error():
-    with pytest.raises(RuntimeError, match='join of a queue may wait'):
+    with pytest.raises(RuntimeError, match='join of a queue waits'):
         sock.Queue().join().send(None)
 
 

@@ -299,6 +299,20 @@ def test_with_and_async_with_close(peer):
     other.close()
 
 
+@pytest.mark.parametrize(
+    ('make', 'expected'),
+    [
+        (lambda: sock.tcp(), ('tcp', 'inet', 'tcp')),
+        (lambda: sock.tcp('inet6'), ('tcp', 'inet6', 'tcp')),
+        (lambda: sock.udp(), ('udp', 'inet', 'udp')),
+        (lambda: sock.udp('inet6'), ('udp', 'inet6', 'udp')),
+    ],
+)
+def test_type_family_and_protocol_of_each_kind(make, expected):
+    with make() as s:
+        assert (s.type, s.family, s.protocol) == expected
+
+
 def test_shutdown_of_writing_sends_fin_after_pending_data_and_reading_goes_on(peer):
     conn, other = peer
     data = bytes(5_000_000)

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 import sock
-from support import busy, run
+import sock.testing
+from support import run
 
 
 def test_runevery_goes_on_when_what_it_calls_awaits_a_cancelled_thread(reported):
@@ -79,8 +80,7 @@ def test_runevery_does_not_drift():
         def tick():
             times.append(sock.clock() - begin)
             # What it takes itself would be a drift of 3 ms each time.
-            while sock.clock() - begin < times[-1] + 0.003:
-                pass
+            clock.advance(0.003)
             if len(times) == 10:
                 timer.cancel()
 
@@ -88,12 +88,9 @@ def test_runevery_does_not_drift():
         while not timer.done:
             await sock.sleep(0.005)
 
-    run(main)
-    assert len(times) == 10
-    for k, passed in enumerate(times, 1):
-        assert passed >= k * 0.01, 'none is early'
-    # The best of the last ones, since machines are busy.
-    assert min(passed - k * 0.01 for k, passed in list(enumerate(times, 1))[5:]) < 0.015 * busy()
+    with sock.testing.virtual_clock() as clock:
+        run(main)
+    assert times == pytest.approx([k * 0.01 for k in range(1, 11)], abs=1e-6)
 
 
 def test_runevery_leaves_out_what_it_missed():

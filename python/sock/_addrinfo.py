@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable, Iterator
 
 from . import _errors
-from ._sock import SockAddr
+from ._sock import SockAddr, check_wait
 from ._workers import Workers
 
 # `typing` would be a third of what `import sock` takes.
@@ -350,6 +350,7 @@ async def resolve(
     expires: float | None = None,
 ) -> AddrInfo:
     """As ``addr``, while other threads run. When the ``clock()`` value ``expires`` passes, raises Timeout."""
+    check_wait('resolve', expires)
     found, number = _checked(host, port, socket_type, family, protocol, flags)
     if found is not None:
         return found

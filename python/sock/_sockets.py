@@ -111,6 +111,7 @@ class Socket(_sock.Socket):
         closed and ``Timeout`` raised. If all addresses fail, the last error comes out, with all that were tried in
         its message. connect(2).
         """
+        _sock.check_wait('connect', expires)
         addresses = (await self._look_up(host, port, expires)).addrs()
         for address in addresses:
             self._check_family(address)
@@ -212,6 +213,7 @@ class TCP(Socket, _sock.Stream):
     async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
         if self.family is not None:
             return await super().connect(host, port, expires=expires)
+        _sock.check_wait('connect', expires)
         addresses = (await self._look_up(host, port, expires)).addrs()
         for address in addresses:
             self._check_family(address)
@@ -450,6 +452,7 @@ class UDP(Socket, _sock.Datagram):
         only on a connected socket. connect(2).
         """
         if host == '*' and port == 0:
+            _sock.check_wait('connect', expires)
             self._disconnect()
         else:
             await super().connect(host, port, expires=expires)
@@ -457,11 +460,13 @@ class UDP(Socket, _sock.Datagram):
     async def _send_by_name(
         self, data: Buffer, maxlen: int | None, host: Host, port: int | str | None, expires: float | None
     ) -> int:
+        _sock.check_wait('send', expires)
         return await self.send(data, maxlen, (await self._look_up(host, port or 0, expires)).addr, expires=expires)
 
     async def _recv_by_name(
         self, buf: Buffer, maxlen: int | None, host: Host, port: int | str | None, expires: float | None
     ) -> int:
+        _sock.check_wait('recv', expires)
         return await self.recv(buf, maxlen, (await self._look_up(host, port or 0, expires)).addr, expires=expires)
 
 

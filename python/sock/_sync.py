@@ -43,7 +43,7 @@ else:
             return cls
 
 
-current = _sock.current
+check_wait, current = _sock.check_wait, _sock.current
 
 #: Of so many calls that find at once what they want, one lets the other threads run first, as socket operations do.
 _BUDGET = 128
@@ -52,16 +52,6 @@ _BUDGET = 128
 _NEVER = 2**64 - 1
 
 _Waiting = OrderedDict[_sock.Wait, None]
-
-
-def _check(what: str, expires: float | None) -> None:
-    """Refuses what would be refused if it came to a wait."""
-    if current() is None:
-        raise RuntimeError(
-            f'{what} may wait, so it works only inside a sock thread: start one with sock.newthread() or sock.run()'
-        )
-    if expires is not None:
-        _sock.Wait(what, expires)
 
 
 def _me() -> weakref.ref[Any]:
@@ -147,7 +137,7 @@ class Semaphore:
     def _at_once(self, what: str, expires: float | None) -> bool:
         """Takes a permit if one is free and it is not time to let others run; otherwise: ``_later``."""
         if expires is not None or current() is None:
-            _check(what, expires)
+            check_wait(what, expires)
         self._passed += 1
         if self._passed % _BUDGET:
             with self._guard:
@@ -330,7 +320,7 @@ class Event:
 
     async def wait(self, expires: float | None = None) -> None:
         """Waits until the flag is set, or ``expires``, a ``clock()`` value, passes: ``Timeout``."""
-        _check(self._what, expires)
+        check_wait(self._what, expires)
         if self._flag:
             self._passed += 1
             if self._passed % _BUDGET == 0:
@@ -409,7 +399,7 @@ class Condition:
         for may have gone again by then, so look, or use ``wait_for``.
         """
         self._check_held('wait')
-        _check('wait for a condition', expires)
+        check_wait('wait for a condition', expires)
         wait = _sock.Wait('wait for a condition', expires)
         with self._guard:
             self._waiting[wait] = None
@@ -603,7 +593,7 @@ class Queue(Generic[_T]):
 
         ``expires``: a ``clock()`` value after which it raises ``Timeout``.
         """
-        _check('join of a queue', expires)
+        check_wait('join of a queue', expires)
         done = Event()
         done._what = 'join of a queue'
         with self._guard:

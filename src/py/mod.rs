@@ -41,7 +41,7 @@ mod _sock {
     #[pymodule_export]
     use super::number::seconds;
     #[pymodule_export]
-    use super::ops::{Wait, sleep, sleep_until, suspend, waits_for};
+    use super::ops::{Wait, check_wait, sleep, sleep_until, suspend, waits_for};
     #[pymodule_export]
     use super::options::{option_names, option_rows, option_table};
     #[pymodule_export]

@@ -409,6 +409,11 @@ impl Op {
                     return Ok(Step::Pending);
                 }
                 if past {
+                    let limit = task.get().limit();
+                    if limit != NEVER && limit <= clock::now() {
+                        self.begin_wait(task.get());
+                        return fail(self.nothing_came(py));
+                    }
                     return Ok(Step::Done(py.None()));
                 }
                 if let Some(direction) = self.what.direction() {
@@ -465,7 +470,10 @@ impl Op {
     fn run_outside(&self, py: Python<'_>) -> Outcome<Step> {
         match self.joined().and_then(|thread| thread.outcome(py)) {
             Some(outcome) => Ok(Step::Done(outcome?)),
-            None => fail(outside(self.what.name())),
+            None => fail(match self.waited_for() {
+                Some(wait) => outside(wait.what.bind(py).to_str()?),
+                None => outside(self.what.name()),
+            }),
         }
     }
 
@@ -1390,6 +1398,16 @@ pub fn sleep_until<'py>(py: Python<'py>, t: &Bound<'py, PyAny>) -> PyResult<Boun
     let mut op = Making::new(py, What::Sleep)?;
     op.expires = time(t, "sleep_until takes")?;
     Ok(op.made())
+}
+
+/// Refuses what would be refused if it came to a wait.
+#[pyfunction]
+#[pyo3(signature = (what, expires=None))]
+pub fn check_wait(py: Python<'_>, what: &str, expires: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    if running(py).is_none() {
+        return Err(outside(what));
+    }
+    deadline(expires).map(|_| ())
 }
 
 /// Waits until somebody calls `thread.resume(value)`, and returns the value.

@@ -373,7 +373,7 @@ pub fn level(level: Level) -> i32 {
     match level {
         Level::Socket => libc::SOL_SOCKET,
         Level::Tcp => libc::IPPROTO_TCP,
-        Level::Ip => libc::IPPROTO_IP,
+        Level::Ip | Level::SolIp => libc::IPPROTO_IP,
         Level::Ipv6 => libc::IPPROTO_IPV6,
         Level::Udp => libc::IPPROTO_UDP,
     }

@@ -21,6 +21,7 @@ pub const SWITCHES: &[&str] = &["ip_dontfragment", "so_exclusiveaddruse"];
 #[cfg(test)]
 #[rustfmt::skip]
 pub const HEADERS: &[(&str, i32)] = &[
+    ("ip6t_so_original_dst", ws::IP6T_SO_ORIGINAL_DST as i32),
     ("ip_add_membership", ws::IP_ADD_MEMBERSHIP),
     ("ip_add_source_membership", ws::IP_ADD_SOURCE_MEMBERSHIP),
     ("ip_block_source", ws::IP_BLOCK_SOURCE),
@@ -89,6 +90,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_maxdg", ws::SO_MAXDG),
     ("so_maxpathdg", ws::SO_MAXPATHDG),
     ("so_oobinline", ws::SO_OOBINLINE),
+    ("so_original_dst", ws::SO_ORIGINAL_DST as i32),
     ("so_pause_accept", ws::SO_PAUSE_ACCEPT as i32),
     ("so_port_scalability", ws::SO_PORT_SCALABILITY),
     ("so_randomize_port", ws::SO_RANDOMIZE_PORT),
@@ -135,6 +137,7 @@ pub fn level(level: Level) -> i32 {
         Level::Socket => ws::SOL_SOCKET,
         Level::Tcp => ws::IPPROTO_TCP,
         Level::Ip => ws::IPPROTO_IP,
+        Level::SolIp => ws::SOL_IP as i32,
         Level::Ipv6 => ws::IPPROTO_IPV6,
         Level::Udp => ws::IPPROTO_UDP,
     }
