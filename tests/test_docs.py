@@ -69,6 +69,20 @@ def test_readme_names_commands_that_are_there():
         assert re.search(rf'^{command}:', makefile, re.MULTILINE), command
 
 
+def test_workflows_call_commands_that_are_there_and_pin_each_action_once():
+    targets = set(re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
+    folder = ROOT / '.github' / 'workflows'
+    # A source distribution has no workflows.
+    text = ''.join(path.read_text() for path in folder.glob('*.yml')) if folder.exists() else ''
+    words = {word for line in re.findall(r'- run: make (.*)', text) for word in line.split()}
+    commands = {word for word in words if re.fullmatch('[a-z-]+', word)}
+    assert commands <= targets
+    assert bool(commands) == folder.exists()
+    pins = re.findall(r'uses: (\S+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)\n', text)
+    assert len(pins) == text.count('uses:')
+    assert len(set(pins)) == len({action for action, _, _ in pins})
+
+
 def test_public_names_are_those_of_the_package():
     public = {name for name in vars(sock) if not name.startswith('_')}
     modules = {name for name in public if isinstance(getattr(sock, name), type(sys))}
