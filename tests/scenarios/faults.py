@@ -109,7 +109,7 @@ class Canaries:
 
     async def close_file_under(self, file, write, threads):
         """The same of a pipe's reading end, a file; `write` is the other one, which is closed then."""
-        with contextlib.ExitStack() as others:
+        with contextlib.ExitStack() as others, contextlib.ExitStack() as writing:
             made = []
 
             def close():
@@ -120,8 +120,8 @@ class Canaries:
                 file.close()
                 for _ in range(10):
                     made[:] = os.pipe()
-                    for each in made:
-                        others.callback(os.close, each)
+                    others.callback(os.close, made[0])
+                    writing.callback(os.close, made[1])
                     if made[0] == number:
                         break
                 os.write(made[1], b'canary')
@@ -135,7 +135,8 @@ class Canaries:
                 with contextlib.suppress(ValueError):
                     await thread
             closer.join()
-            os.set_blocking(made[0], False)
+            # Where somebody else has read it, there is the end instead, for which nobody waits.
+            writing.close()
             assert os.read(made[0], 100) == b'canary', 'somebody else read from it'
 
 
