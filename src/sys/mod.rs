@@ -15,13 +15,16 @@
 //! | `interface_index`, `os_str`, `unix_name` | names of interfaces and of unix sockets |
 //! | `listen_options`, `bind_options` | what is set before bind so that every OS behaves alike |
 //! | `SignalPipe` | bytes that a signal handler writes wake the poller |
-//! | `is_transient_accept`, `is_not_connected`, `ALREADY_CONNECTED` | what an error number means |
+//! | `ALREADY_CONNECTED` | what connecting a connected socket gives |
 //! | `OsAddress` | an address as the system takes it |
 //! | `UNDELIVERED`, `undelivered` | an ICMP error of an earlier datagram |
 //! | `POLL`, `poll_handle` | what the OS's poll is called; the number of a poller's |
+//!
+//! What other error numbers mean is in `meaning.rs`, for all systems on each.
 
 use std::io;
 
+mod meaning;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -31,6 +34,7 @@ mod windows;
 #[cfg(windows)]
 mod windows_options;
 
+pub use meaning::{failed_send, is_not_connected, is_transient_accept};
 #[cfg(unix)]
 pub use {unix::*, unix_options::*};
 #[cfg(windows)]

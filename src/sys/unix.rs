@@ -111,35 +111,6 @@ pub fn bind_options(_socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Errors of accept that concern one client, or the network, and not the listener (accept(2)).
-pub fn is_transient_accept(error: &io::Error) -> bool {
-    let Some(number) = error.raw_os_error() else {
-        return false;
-    };
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if number == libc::ENONET {
-        return true;
-    }
-    matches!(
-        number,
-        libc::ECONNABORTED
-            | libc::EPROTO
-            | libc::EPERM
-            | libc::ECONNRESET
-            | libc::ENETDOWN
-            | libc::ENOPROTOOPT
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-            | libc::EOPNOTSUPP
-            | libc::ENETUNREACH
-    )
-}
-
-pub fn is_not_connected(error: &io::Error) -> bool {
-    // macOS says EINVAL of a socket that is shut down both ways or whose peer has gone.
-    matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::EINVAL))
-}
-
 /// What the OS's poll is called.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "solaris"))]
 pub const POLL: &str = "epoll";
@@ -415,13 +386,7 @@ impl Descriptor {
         if sent >= 0 {
             return Ok(sent as usize);
         }
-        let error = io::Error::last_os_error();
-        // What macOS says while a connection is being torn down.
-        #[cfg(target_vendor = "apple")]
-        if error.raw_os_error() == Some(libc::EPROTOTYPE) {
-            return Err(io::Error::from_raw_os_error(libc::ECONNRESET));
-        }
-        Err(error)
+        Err(super::failed_send(io::Error::last_os_error()))
     }
 
     /// The next datagram; its sender only where it is asked for.

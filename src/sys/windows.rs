@@ -114,18 +114,6 @@ pub(super) fn last_error() -> io::Error {
     io::Error::from_raw_os_error(unsafe { ws::WSAGetLastError() })
 }
 
-pub fn is_transient_accept(error: &io::Error) -> bool {
-    const ERROR_NETNAME_DELETED: i32 = 64;
-    matches!(
-        error.raw_os_error(),
-        Some(ws::WSAECONNRESET | ws::WSAECONNABORTED | ws::WSAENETDOWN | ERROR_NETNAME_DELETED)
-    )
-}
-
-pub fn is_not_connected(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ws::WSAENOTCONN | ws::WSAEINVAL))
-}
-
 /// What the OS's poll is called.
 pub const POLL: &str = "iocp";
 
