@@ -420,6 +420,14 @@ def test_outside_of_development_mode_nothing_is_listed():
     assert leaks() == ''
 
 
+def test_outside_of_development_mode_the_warning_says_how_to_see_where_it_was_made():
+    lines = leaks('-W', 'default')
+    advice = '; python -X dev says where it was made$'
+    # While it runs, and at the interpreter's end.
+    assert re.search(rf'^<string>:\d+: ResourceWarning: unclosed tcp .*{advice}', lines, re.M), lines
+    assert re.search(rf'^<?sys>?:\d: ResourceWarning: unclosed tcp .*{advice}', lines, re.M), lines
+
+
 def test_subclasses_warn_too():
     class Mine(sock.TCP):
         __slots__ = ()

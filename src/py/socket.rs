@@ -616,7 +616,10 @@ fn unclosed(socket: &Bound<'_, Socket>) -> PyResult<()> {
     if matches!(socket.get().closer.lock().as_deref(), Some(Closer::Reason(_))) {
         return Ok(());
     }
-    let made = socket.get().made(py).map_or_else(String::new, |made| format!(", made in {}", made.bind(py)));
+    let made = socket.get().made(py).map_or_else(
+        || "; python -X dev says where it was made".to_owned(),
+        |made| format!(", made in {}", made.bind(py)),
+    );
     let message = CString::new(format!("{}{made}", socket.get().describe("unclosed")))?;
     // SAFETY: a live object, whose allocation `tracemalloc` may know, and strings that end with NUL.
     if unsafe { ffi::PyErr_ResourceWarning(socket.as_ptr(), 1, c"%s".as_ptr(), message.as_ptr()) } < 0 {
