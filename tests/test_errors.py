@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import errno
+import gc
 import os
 import pickle
 import re
@@ -182,6 +183,8 @@ def test_errors_of_getaddrinfo_that_are_the_systems():
 
 # What the messages say: the name first; what was tried, on which address; what happened; what to do.
 
+#: Of a wait that a deadline ended.
+LATE = r'not done after 0\.\d\d\d s'
 PORT = r'127\.0\.0\.1:\d+'
 
 
@@ -254,8 +257,127 @@ async def wait_too_long_to_accept(stack):
     await listener.accept(sock.clock() + 0.01)
 
 
+def soon():
+    return sock.clock() + 0.01
+
+
+async def wait_too_long_to_connect(stack):
+    listener = stack.enter_context(sock.tcp())
+    listener.listen('127.0.0.1', backlog=0)
+    others = [stack.enter_context(sock.tcp()) for _ in range(3)]
+    for other in others:
+        # A full backlog answers nobody.
+        await other.connect(listener.local_addr, expires=sock.clock() + 0.05)
+
+
+async def wait_too_long_for_a_datagram(stack):
+    s = stack.enter_context(sock.udp())
+    s.bind('127.0.0.1')
+    await s.recvmany([bytearray(10)], expires=soon())
+
+
+async def fill(stack, send):
+    receiver, sender = (stack.enter_context(sock.udp('unix')) for _ in range(2))
+    receiver.bind(f'\0sock {os.getpid()} {id(receiver)}')
+    for _ in range(10_000):
+        await send(sender, receiver.local_addr)
+
+
+async def wait_too_long_to_send_a_datagram(stack):
+    await fill(stack, lambda s, to: s.send(b'x', host=to, expires=soon()))
+
+
+async def wait_too_long_to_send_datagrams(stack):
+    await fill(stack, lambda s, to: s.sendmany([(b'x', to)], expires=soon()))
+
+
 async def wait_too_long_for_an_event(stack):
-    await sock.Event().wait(sock.clock() + 0.01)
+    await sock.Event().wait(soon())
+
+
+async def wait_too_long_for_a_lock(stack):
+    lock = sock.Lock('of all')
+
+    async def hold():
+        async with lock:
+            await sock.suspend()
+
+    holder = sock.newthread(hold, name='holder')
+    stack.callback(holder.cancel)
+    await lock.acquire(soon())
+
+
+async def wait_too_long_for_a_permit(stack):
+    await sock.Semaphore(0).acquire(soon())
+
+
+async def wait_too_long_to_be_notified(stack):
+    condition = sock.Condition()
+    async with condition:
+        await condition.wait(soon())
+
+
+async def wait_too_long_to_put(stack):
+    queue = sock.Queue(1)
+    await queue.put(1)
+    await queue.put(2, soon())
+
+
+async def wait_too_long_to_get(stack):
+    await sock.Queue().get(soon())
+
+
+async def wait_too_long_to_join(stack):
+    queue = sock.Queue()
+    await queue.put(1)
+    await queue.join(soon())
+
+
+async def wait_too_long_for_a_thread(stack):
+    other = sock.newthread(sock.suspend, name='other')
+    stack.callback(other.cancel)
+    with sock.deadline(soon()):
+        await other
+
+
+async def wait_too_long_for_a_group(stack):
+    with sock.deadline(soon()):
+        async with sock.group() as g:
+            g.newthread(sock.sleep, 100)
+
+
+async def wait_too_long_to_be_resumed(stack):
+    with sock.deadline(soon()):
+        await sock.suspend()
+
+
+async def sleep_too_long(stack):
+    with sock.deadline(soon()):
+        await sock.sleep(100)
+
+
+async def sleep_too_long_in_a_job(stack):
+    with sock.deadline(soon()):
+        await sock.sleep_job().sleep(100)
+
+
+async def wait_too_long_for_a_call(stack):
+    over = threading.Event()
+    stack.callback(over.set)
+    await sock.offload(over.wait, expires=soon())
+
+
+async def wait_too_long_for_a_look_up(stack):
+    over = threading.Event()
+    stack.callback(over.set)
+
+    def asks(*args):
+        over.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, 'nothing')
+
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr(socket, 'getaddrinfo', asks)
+    await sock.resolve('slow', expires=soon())
 
 
 async def use_what_expired(stack):
@@ -323,6 +445,47 @@ async def put_into_a_closed_queue(stack):
     await queue.put(1)
 
 
+async def get_from_a_closed_queue(stack):
+    queue = sock.Queue()
+    queue.close()
+    await queue.get()
+
+
+async def use_what_another_has_taken_the_place_of(stack):
+    s, candidate = stack.enter_context(sock.tcp(None)), sock.tcp()
+    assert s._become(candidate)
+    await candidate.send(b'x')
+
+
+async def use_what_nobody_referred_to(stack):
+    class Keeper:
+        def __del__(self):
+            kept.append(self.socket)
+
+    kept, keeper = [], Keeper()
+    keeper.itself, keeper.socket = keeper, sock.udp()
+    del keeper
+    with pytest.warns(ResourceWarning, match='unclosed udp'):
+        gc.collect()
+    await kept[0].recv(1)
+
+
+async def take_over_what_is_closed(stack):
+    s = socket.socket()
+    s.close()
+    sock.fromsocket(s)
+
+
+async def take_over_what_is_of_another_kind(stack):
+    SOCK_SEQPACKET = socket.SOCK_SEQPACKET
+    s = stack.enter_context(socket.socket(socket.AF_UNIX, SOCK_SEQPACKET))
+    sock.fromfd(s.fileno())
+
+
+async def call_by_the_handle_of_another_system(stack):
+    sock.kqueue_fd()
+
+
 async def send_before_connect(stack):
     await stack.enter_context(sock.tcp()).send(b'x')
 
@@ -359,6 +522,28 @@ async def run_out_of_descriptors(stack):
     stack.enter_context(sock.tcp())
 
 
+async def run_out_of_descriptors_for_a_poller(stack):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    sock.Poller()
+
+
+async def connect_to_a_path_with_a_zero_byte(stack):
+    await stack.enter_context(sock.tcp('unix')).connect('/tmp/a\0b')
+
+
+async def send_a_file_that_has_nothing_now(stack):
+    client, _ = await pair(stack)
+    reading, writing = os.pipe()
+    stack.callback(os.close, writing)
+    os.set_blocking(reading, False)
+    with open(reading, 'rb') as file:
+        await client.sendfile(file)
+
+
 async def set_an_option_of_another_system(stack):
     unknown = next(name for name in sock._sock.option_names() if name not in sock.options())
     stack.enter_context(sock.tcp()).setopt(unknown, 1)
@@ -372,6 +557,16 @@ async def accept_without_listening(stack):
 
 async def look_up_a_name(stack):
     sock.addr('no-such-host', flags='numerichost')
+
+
+async def look_up_what_is_no_name(stack):
+    sock.addr('a' * 64 + '.example')
+
+
+async def look_up_what_has_addresses_of_other_kinds(stack):
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr(socket, 'getaddrinfo', lambda *args: [(99, socket.SOCK_STREAM, 0, '', ('x', 1))])
+    sock.addr('strange')
 
 
 async def look_up_an_address_of_another_family(stack):
@@ -441,14 +636,95 @@ MESSAGES = [
     (system('ETIMEDOUT'), r'timeout: connect tcp 127\.0\.0\.1:1: .* \(ETIMEDOUT\): the peer does not answer'),
     (
         wait_too_long_to_receive,
-        rf'timeout: recvn tcp {PORT}: not done after 0\.0\d\d s, 3 of 10 bytes received; the socket is closed',
+        rf'timeout: recvn tcp {PORT}: not done after 0\.0\d\d s, 3 of 10 bytes received; the socket is closed: '
+        r'connect another one, or allow more time',
     ),
     (
         wait_too_long_to_send,
-        rf'timeout: send tcp {PORT}: not done after 0\.\d+ s, [1-9]\d+ of 50000000 bytes sent; the socket is closed',
+        rf'timeout: send tcp {PORT}: {LATE}, [1-9]\d+ of 50000000 bytes sent; the socket is closed: connect another',
     ),
-    (wait_too_long_to_accept, rf'timeout: accept tcp {PORT}: not done after 0\.0\d\d s; the socket is closed'),
-    (wait_too_long_for_an_event, r'timeout: wait for an event: not done after 0\.0\d\d s'),
+    (
+        wait_too_long_to_accept,
+        rf'timeout: accept tcp {PORT}: {LATE}; the socket is closed: listen with another one, or allow more time',
+    ),
+    (
+        wait_too_long_to_connect,
+        rf'timeout: connect tcp {PORT}: {LATE}; the socket is closed: is the peer up, and does no firewall',
+    ),
+    (
+        wait_too_long_for_a_datagram,
+        rf'timeout: recvmany udp {PORT}: {LATE}, no datagram received; the socket is closed: make another one, or',
+    ),
+    (
+        wait_too_long_to_send_a_datagram,
+        rf'timeout: send udp .*: {LATE}, nothing sent; the socket is closed: make another',
+    ),
+    (
+        wait_too_long_to_send_datagrams,
+        rf'timeout: sendmany udp.*: {LATE}, 0 of 1 datagrams sent; the socket is closed: make another one',
+    ),
+    (wait_too_long_for_an_event, rf'timeout: wait for an event: {LATE}; nobody has called its set\(\)'),
+    (
+        wait_too_long_for_a_lock,
+        rf"timeout: acquire of lock 'of all', held by thread 'holder': {LATE}; now it is held by thread 'holder', who "
+        r'must release\(\) it',
+    ),
+    (
+        wait_too_long_for_a_permit,
+        rf'timeout: acquire of a semaphore: {LATE}; all permits are taken: release\(\) gives one back',
+    ),
+    (wait_too_long_to_be_notified, rf'timeout: wait for a condition: {LATE}; nobody has called its notify\(\)'),
+    (wait_too_long_to_put, rf'timeout: put into a queue: {LATE}; it is full, with 1 items: get\(\) makes room'),
+    (
+        wait_too_long_to_get,
+        rf'timeout: get from a queue: {LATE}; nobody has put an item: close\(\) ends such waits',
+    ),
+    (
+        wait_too_long_to_join,
+        rf'timeout: join of a queue: {LATE}; task_done\(\) is due once for each item that was put',
+    ),
+    (
+        wait_too_long_for_a_thread,
+        rf'timeout: await thread other: {LATE}; that thread goes on: cancel\(\) ends it, sock\.dump\(\) shows what',
+    ),
+    (wait_too_long_for_a_group, rf'timeout: the end of a group of threads: {LATE}; its threads were cancelled'),
+    (wait_too_long_to_be_resumed, rf"timeout: suspend: {LATE}; nobody has called the thread's resume\(\)"),
+    (sleep_too_long, rf'timeout: sleep: {LATE}; a deadline of the thread came first'),
+    (sleep_too_long_in_a_job, rf'timeout: sleep: {LATE}; a deadline of the thread came first'),
+    (
+        wait_too_long_for_a_call,
+        rf'timeout: offload Event\.wait: {LATE}; a call that has begun goes on, and its answer is dropped',
+    ),
+    (wait_too_long_for_a_look_up, rf"timeout: look up 'slow': {LATE}; does the name server answer"),
+    (
+        use_what_another_has_taken_the_place_of,
+        r'closed: send tcp: the socket was closed here: another socket has taken its place',
+    ),
+    (use_what_nobody_referred_to, r'closed: recv udp: the socket was closed here: nobody referred to it any more'),
+    (take_over_what_is_closed, r'closed: take over a stdlib socket: it is closed, or detached before'),
+    (
+        take_over_what_is_of_another_kind,
+        r'not_supported: take over descriptor \d+: no stream, datagram or raw socket',
+    ),
+    (
+        call_by_the_handle_of_another_system,
+        r'not_supported: kqueue_fd\(\): this OS polls with epoll: call epoll_fd\(\), or poller\(\) on any OS',
+    ),
+    (
+        get_from_a_closed_queue,
+        r"closed: get from a queue: thread 'test' in get_from_a_closed_queue, .*, has closed it, and no item is left",
+    ),
+    (run_out_of_descriptors_for_a_poller, r'too_many_open_files: make a poller: .* \(EMFILE\): .*raise the limit'),
+    (connect_to_a_path_with_a_zero_byte, r'invalid_argument: connect tcp /tmp/a.*b: a path has no zero byte in it'),
+    (
+        send_a_file_that_has_nothing_now,
+        rf'invalid_argument: sendfile to {PORT}: the file does not block, and has nothing now: os\.set_blocking',
+    ),
+    (look_up_what_is_no_name, r"host_not_found: look up 'a+\.example', port 0: no valid host name: "),
+    (
+        look_up_what_has_addresses_of_other_kinds,
+        r"host_not_found: look up 'strange', port 0: no address of the families that sock knows",
+    ),
     (use_what_expired, rf'closed: send tcp {PORT}: the socket was closed here: its deadline passed'),
     (
         use_what_a_thread_closed,

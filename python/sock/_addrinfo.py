@@ -355,5 +355,6 @@ async def resolve(
     if found is not None:
         return found
     args = (host, port, socket_type, family, protocol, number)
-    answer: AddrInfo = await resolvers.run(_look_up, *args, what=f'look up {host!r}', expires=expires)
+    what, advice = f'look up {host!r}', 'does the name server answer?'
+    answer: AddrInfo = await resolvers.run(_look_up, *args, what=what, advice=advice, expires=expires)
     return answer

@@ -386,6 +386,11 @@ def make(err: str, what: str, sent: int = 0, received: int = 0, data: bytes = b'
     return _CLASSES[err](what, sent=sent, received=received, data=data)
 
 
+def advise(error: Error, advice: str) -> None:
+    """Adds what there is to say to who gets an error that was made elsewhere."""
+    error.args = (f'{error.message}; {advice}',)
+
+
 _GAI = {
     'host_not_found': 'EAI_NONAME EAI_NODATA EAI_ADDRFAMILY EAI_AGAIN EAI_FAIL',
     'service_not_found': 'EAI_SERVICE',

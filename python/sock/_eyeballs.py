@@ -51,7 +51,7 @@ class Race:
             while not self.won and len(self.errors) < len(self.addresses):
                 await self.socket._hold(False, expires)
         except _errors.Timeout as late:
-            late.args = (f'{late.message}; tried {", ".join(map(str, self.addresses))}',)
+            _errors.advise(late, f'tried {", ".join(map(str, self.addresses))}')
             raise
         finally:
             # Who was woken before it is cancelled runs on to its next wait.

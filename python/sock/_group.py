@@ -153,6 +153,8 @@ class Group:
                 try:
                     await wait
                 except (_errors.Cancelled, _errors.Timeout) as ended:
+                    if late is None and isinstance(ended, _errors.Timeout):
+                        _errors.advise(ended, 'its threads were cancelled')
                     late = late or ended
                     if limit is None:
                         # They are given the time to end.

@@ -8,7 +8,8 @@ from ._errors import NotSupported
 
 def _by_handle(name: str, poll: str, handle: int | None) -> int:
     if poll != _sock.POLL:
-        raise NotSupported(f'{name}(): this OS polls with {_sock.POLL}')
+        here = {'epoll': 'epoll_fd', 'kqueue': 'kqueue_fd', 'iocp': 'iocp'}[_sock.POLL]
+        raise NotSupported(f'{name}(): this OS polls with {_sock.POLL}: call {here}(), or poller() on any OS')
     if handle is None:
         return _scheduler.poller()._handle
     if not isinstance(handle, int) or isinstance(handle, bool):

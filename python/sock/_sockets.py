@@ -525,7 +525,7 @@ def fromfd(fd: int) -> TCP | UDP:
     new = _sock.adopt(fd)
     if (made := _CLASSES.get(new.kind or '')) is None:
         new.forget()
-        raise _errors.make('not_supported', f'take over descriptor {fd}: it is a {new.kind} socket')
+        raise _errors.make('not_supported', f'take over descriptor {fd}: no stream, datagram or raw socket')
     return made(new)
 
 
@@ -534,7 +534,7 @@ def fromsocket(s: socket.socket) -> TCP | UDP:
     if not isinstance(s, socket.socket):
         raise TypeError(f'fromsocket takes a socket.socket, not {type(s).__name__}')
     if s.fileno() < 0:
-        raise _errors.make('closed', 'take over a stdlib socket: it is closed')
+        raise _errors.make('closed', 'take over a stdlib socket: it is closed, or detached before')
     taken = fromfd(s.fileno())
     s.detach()
     return taken

@@ -23,7 +23,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 
 from . import _sock
-from ._errors import Cancelled, Closed, Timeout
+from ._errors import Cancelled, Closed, Timeout, advise
 from ._scheduler import over
 
 TYPE_CHECKING = False
@@ -101,7 +101,9 @@ class Semaphore:
         ``expires``: a ``clock()`` value after which it raises ``Timeout`` and has taken none.
         """
         if not self._at_once('acquire of a semaphore', expires):
-            await self._later('acquire of a semaphore', expires)
+            await self._later(
+                'acquire of a semaphore', expires, lambda: 'all permits are taken: release() gives one back'
+            )
 
     def try_acquire(self) -> bool:
         """Takes a permit if one is free, from anywhere."""
@@ -146,7 +148,8 @@ class Semaphore:
                     return True
         return False
 
-    async def _later(self, what: str, expires: float | None) -> None:
+    async def _later(self, what: str, expires: float | None, advice: Callable[[], str]) -> None:
+        """``advice``: what there is to say if it expires."""
         if self._value > 0:
             await _sock.sleep_until(0)
         wait = _sock.Wait(what, expires)
@@ -160,9 +163,11 @@ class Semaphore:
         except BaseException as ended:
             with self._guard:
                 given = self._waiting.pop(wait, wait) is wait
-            if given and isinstance(ended, Timeout):
-                return
-            if given:
+            if isinstance(ended, Timeout):
+                if given:
+                    return
+                advise(ended, advice())
+            elif given:
                 self.release()
             raise
 
@@ -216,6 +221,9 @@ class Lock:
             return f'OS thread {owner.name!r}'
         return f'thread {owner.name!r}{", which has ended" if owner.done else ""}'
 
+    def _why_late(self) -> str:
+        return f'now it is held by {self._holder()}, who must release() it'
+
     @property
     def locked(self) -> bool:
         """Whether anybody holds it."""
@@ -230,7 +238,8 @@ class Lock:
         if self._owner is me:
             raise RuntimeError(f'{self._holder()} holds lock{self._quoted()} already: it would wait for itself')
         if not self._permit._at_once('acquire of a lock', expires):
-            await self._permit._later(f'acquire of lock{self._quoted()}, held by {self._holder()}', expires)
+            what = f'acquire of lock{self._quoted()}, held by {self._holder()}'
+            await self._permit._later(what, expires, self._why_late)
         self._owner = me
 
     async def _reacquire(self) -> Cancelled | None:
@@ -287,7 +296,7 @@ class Event:
     (True, 'set')
     """
 
-    __slots__ = ('__weakref__', '_flag', '_guard', '_passed', '_waiting', '_what')
+    __slots__ = ('__weakref__', '_advice', '_flag', '_guard', '_passed', '_waiting', '_what')
 
     def __init__(self) -> None:
         self._flag = False
@@ -295,8 +304,9 @@ class Event:
         self._guard = threading.RLock()
         self._waiting: dict[_sock.Wait, None] = {}
         self._passed = 0
-        #: What those who wait are shown to do.
+        #: What those who wait are shown to do, and told when their time has passed.
         self._what = 'wait for an event'
+        self._advice = 'nobody has called its set()'
 
     def __repr__(self) -> str:
         return f'<sock.Event {"set" if self._flag else f"not set, {len(self._waiting)} waiting"}>'
@@ -336,8 +346,11 @@ class Event:
         except BaseException as ended:
             with self._guard:
                 came = self._waiting.pop(wait, wait) is wait
-            if not (came and isinstance(ended, Timeout)):
-                raise
+            if isinstance(ended, Timeout):
+                if came:
+                    return
+                advise(ended, self._advice)
+            raise
 
 
 class Condition:
@@ -428,6 +441,8 @@ class Condition:
             return
         if notified:
             self._notify(1)
+        elif isinstance(ended, Timeout):
+            advise(ended, 'nobody has called its notify()')
         try:
             raise ended
         finally:
@@ -545,7 +560,7 @@ class Queue(Generic[_T]):
         ``expires``: a ``clock()`` value after which it raises ``Timeout`` and has put nothing.
         """
         if not self._room._at_once('put into a queue', expires):
-            await self._room._later('put into a queue', expires)
+            await self._room._later('put into a queue', expires, self._why_full)
         self._put(item)
 
     async def get(self, expires: float | None = None) -> _T:
@@ -554,7 +569,9 @@ class Queue(Generic[_T]):
         ``expires``: a ``clock()`` value after which it raises ``Timeout`` and has taken nothing.
         """
         if not self._ready._at_once('get from a queue', expires):
-            await self._ready._later('get from a queue', expires)
+            await self._ready._later(
+                'get from a queue', expires, lambda: 'nobody has put an item: close() ends such waits'
+            )
         return self._get()
 
     def put_nowait(self, item: _T) -> None:
@@ -596,6 +613,7 @@ class Queue(Generic[_T]):
         check_wait('join of a queue', expires)
         done = Event()
         done._what = 'join of a queue'
+        done._advice = 'task_done() is due once for each item that was put'
         with self._guard:
             if not self._unfinished:
                 return
@@ -625,6 +643,9 @@ class Queue(Generic[_T]):
             return await self.get()
         except Closed:
             raise StopAsyncIteration from None
+
+    def _why_full(self) -> str:
+        return f'it is full, with {len(self._items)} items: get() makes room'
 
     def _put(self, item: _T) -> None:
         """With a permit for a place."""

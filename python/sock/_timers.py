@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
 from . import _scheduler, _sock
-from ._errors import Cancelled, Timeout
+from ._errors import Cancelled, Timeout, advise
 from ._sync import Event
 
 TYPE_CHECKING = False
@@ -57,9 +57,10 @@ class SleepJob:
             raise RuntimeError(f'thread {other.name!r} sleeps in this job already: make one job for each that sleeps')
         try:
             return await wait
-        except Timeout:
+        except Timeout as late:
             # Not its own end, but an earlier one that was set around it: that is for whoever set it.
             if clock() < t - 0.001:
+                advise(late, 'a deadline of the thread came first')
                 raise
             return None
         finally:

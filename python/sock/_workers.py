@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from . import _sock
+from ._errors import Timeout, advise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,15 +44,22 @@ class Workers:
         #: Answers that threads wait for.
         self.awaited = 0
 
-    async def run(self, func: Callable[..., Any], *args: Any, what: str, expires: float | None = None) -> Any:
-        """Awaits ``func(*args)``. When ``expires`` passes or the thread is cancelled, its late answer is dropped."""
+    async def run(
+        self, func: Callable[..., Any], *args: Any, what: str, advice: str, expires: float | None = None
+    ) -> Any:
+        """Awaits ``func(*args)``. When ``expires`` passes or the thread is cancelled, its late answer is dropped.
+
+        ``advice``: what there is to say when ``expires`` has passed.
+        """
         wait = _sock.Wait(what, expires)
         job = (wait, func, args)
         try:
             self._add(job)
             result, failed = await wait
-        except BaseException:
+        except BaseException as ended:
             self._remove(job)
+            if isinstance(ended, Timeout):
+                advise(ended, advice)
             raise
         self._answered()
         if failed is None:
@@ -167,7 +175,8 @@ async def offload(func: Callable[..., _T], *args: Any, expires: float | None = N
         raise RuntimeError('offload works only inside a sock thread: start one with sock.newthread() or sock.run()')
     name = getattr(func, '__qualname__', type(func).__name__)
     context = contextvars.copy_context()
-    result: _T = await _offload.run(context.run, func, *args, what=f'offload {name}', expires=expires)
+    what, advice = f'offload {name}', 'a call that has begun goes on, and its answer is dropped'
+    result: _T = await _offload.run(context.run, func, *args, what=what, advice=advice, expires=expires)
     return result
 
 

@@ -712,7 +712,14 @@ impl Op {
     /// The deadline of a wait that is no socket's passed.
     fn nothing_came(&self, py: Python<'_>) -> PyErr {
         let passed = clock::now().saturating_sub(self.since) as f64 / 1e9;
-        let what = format!("{}: not done after {passed:.3} s", self.describe(py));
+        // What is waited for by a Wait is known to who made it, who adds what there is to say.
+        let advice = match &self.what {
+            What::Sleep => "; a deadline of the thread came first",
+            What::Join => "; that thread goes on: cancel() ends it, sock.dump() shows what it waits for",
+            What::Suspend => "; nobody has called the thread's resume()",
+            _ => "",
+        };
+        let what = format!("{}: not done after {passed:.3} s{advice}", self.describe(py));
         error::named(py, "timeout", &what, Moved::default())
     }
 
@@ -732,7 +739,14 @@ impl Op {
         };
         let since = if self.since == 0 { clock::now() } else { self.since };
         let passed = clock::now().saturating_sub(since) as f64 / 1e9;
-        let what = format!("{}: not done after {passed:.3} s{bytes}; the socket is closed", self.describe(py));
+        let advice = match &self.what {
+            What::Connect(_) | What::Hold { sends: false } => "is the peer up, and does no firewall drop the packets?",
+            What::Accept => "listen with another one, or allow more time",
+            _ if self.socket().kind_name() == "tcp" => "connect another one, or allow more time",
+            _ => "make another one, or allow more time",
+        };
+        let what =
+            format!("{}: not done after {passed:.3} s{bytes}; the socket is closed: {advice}", self.describe(py));
         let error = error::named(py, "timeout", &what, moved);
         self.socket().close_because(py, EXPIRED);
         error
