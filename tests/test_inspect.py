@@ -134,7 +134,8 @@ def test_dump_prints_them_all():
         sock.dump(out)
         text = out.getvalue()
         assert '3 threads of' in text
-        assert '2 wait, 1 run' in text
+        assert '2 wait, 1 run or are ready' in text
+        assert "thread 'test' runs, or is ready to\n" in text
         assert f'thread {thread.name!r} waits: suspend' in text
         assert f'thread {sleeper.name!r} waits: sleep ' in text
         assert 'in _numbers' in text
