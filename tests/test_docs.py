@@ -16,6 +16,7 @@ import pytest
 import sock
 import sock.testing
 import wine
+from scenarios import conftest as scenarios
 from sock import _addrinfo, _errors, _scheduler, _sockets, _sync, _timers, _workers
 
 ROOT = Path(__file__).parent.parent
@@ -252,6 +253,70 @@ def test_reliability_names_the_tests_of_all_80_scenarios():
     }
     assert named == there
     assert {number for number, _ in named} == set(range(1, 81)), 'a scenario without a test'
+
+
+SCENARIO = '''
+import pytest
+import sock
+
+both = pytest.mark.not_under('chaos', 'virtual-clock', 'for a reason')
+
+
+async def value():
+    return 1
+
+
+def test_run(run):
+    assert run(value) == 1
+
+
+@pytest.mark.not_under('virtual-clock', 'for a reason')
+def test_amid(amid):
+    assert sock.run(value) == 1
+
+
+@both
+def test_neither():
+    pass
+'''
+
+
+@pytest.mark.parametrize(
+    ('mark', 'complaint'),
+    [
+        ('', 'no `not_under` says why it does not run under chaos and virtual-clock'),
+        ("@pytest.mark.not_under('chaos', 'for a reason')", 'no `not_under` says why it does not run under virtual-clock'),
+        ("@pytest.mark.not_under('chaos', 'virtual-clock')", 'not_under says why'),
+        ("@pytest.mark.not_under('storm', 'for a reason')", 'ways are'),
+        ('@both', None),
+    ],
+)
+def test_scenarios_run_in_each_way_or_say_why_not(tmp_path, mark, complaint):
+    (tmp_path / 'pytest.ini').write_text('[pytest]\nmarkers =\n    not_under: ...\n')
+    (tmp_path / 'test_it.py').write_text(f'{SCENARIO}\n\n{mark}\ndef test_other():\n    pass\n')
+    command = [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'scenarios.conftest', '-v', tmp_path]
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=tmp_path, env=environment)
+    if complaint is not None:
+        assert done.returncode == 2, done.stdout
+        assert complaint in done.stdout
+        return
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r'::test_(\S+) PASSED', done.stdout) == [
+        *(f'run[{way}]' for way in ('1-os-thread', '3-os-threads', 'chaos', 'virtual-clock')),
+        *(f'amid[{way}]' for way in ('plain', 'chaos')),
+        'neither',
+        'other',
+    ]
+
+
+def test_chaos_of_a_scenario_is_its_own_and_another_with_another_seed(monkeypatch):
+    monkeypatch.delenv(scenarios.SEED, raising=False)
+    first = scenarios.seed_of('test_one'), scenarios.seed_of('test_other')
+    assert first == (scenarios.seed_of('test_one'), scenarios.seed_of('test_other'))
+    monkeypatch.setenv(scenarios.SEED, '1')
+    assert len({*first, scenarios.seed_of('test_one'), scenarios.seed_of('test_other')}) == 4
+    assert scenarios.SEED in (ROOT / 'CONTRIBUTING.md').read_text()
 
 
 def test_tests_that_fail_for_wine_are_there():

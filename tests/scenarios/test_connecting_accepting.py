@@ -13,6 +13,7 @@ import sock
 from conftest import PATIENCE
 from support import LINUX, SLOWER, descriptors, python, reset_on_close
 
+from .conftest import own_program
 from .faults import accept_suffers, command, namespace, no_descriptors, sysctl, wire
 
 
@@ -271,6 +272,7 @@ def test_s16_clients_that_reset_before_accept(run, listener):
 
 @pytest.mark.skipif(not LINUX, reason='strace is of Linux')
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s16_aborted_connection_is_skipped(threads):
     """Scenario 16: The client resets before accept (ECONNABORTED) -> accept goes on waiting."""
     accept_suffers('ECONNABORTED', threads)
@@ -334,6 +336,7 @@ def test_s17_out_of_descriptors_while_accept_waits(run, listener):
 
 @pytest.mark.skipif(not LINUX, reason='strace is of Linux')
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s17_system_out_of_descriptors_in_accept(threads):
     """Scenario 17: ENFILE in accept -> `too_many_open_files`, accepting works again; nobody queued is lost."""
     accept_suffers('ENFILE', threads, sock.TooManyOpenFiles)
@@ -504,6 +507,7 @@ def test_s19_listen_on_a_port_in_use(run, listener):
 
 
 @pytest.mark.parametrize('make', [sock.tcp, sock.udp])
+@pytest.mark.not_under('chaos', 'virtual-clock', 'no thread runs in it, and no loop')
 def test_s20_port_0_twice_is_two_ports(make):
     """Scenario 20: Port 0 twice -> as the OS says, normalized."""
     with make() as a, make() as b:
@@ -620,6 +624,7 @@ def no_rights():
         yield
 
 
+@pytest.mark.not_under('chaos', 'virtual-clock', 'no thread runs in it, and no loop')
 def test_s20_privileged_port_without_rights(no_rights):
     """Scenario 20: privileged port without rights -> as the OS says, normalized."""
     if LINUX:
@@ -668,6 +673,7 @@ def test_s21_look_up_that_never_ends(run, monkeypatch):
 
 
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s21_name_server_that_never_answers(threads, tmp_path):
     """Scenario 21: A name server that never answers -> other threads run on; `expires` ends the wait; exit isn't
     delayed.

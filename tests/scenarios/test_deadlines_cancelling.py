@@ -16,6 +16,8 @@ import pytest
 import sock
 from support import LINUX, TESTS, python
 
+from .conftest import own_program
+
 #: Moments around a deadline at which something else happens, in seconds: before it, with it, after it.
 AROUND = [offset / 10_000 for offset in range(-20, 41)]
 
@@ -322,6 +324,7 @@ def test_s37_what_can_be_done_at_once_is_done_though_the_deadline_has_passed(run
 
 @pytest.mark.skipif(not LINUX, reason='reads its memory from /proc')
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s38_hundred_thousand_deadlines_set_and_cancelled_leave_memory_flat(threads):
     """Scenario 38: 100,000 deadlines set and cancelled -> memory flat (no heap of dead entries), next due found in
     O(log n)."""
@@ -440,6 +443,7 @@ STOPPED = """
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGSTOP'), reason='no SIGSTOP')
 @pytest.mark.parametrize('threads', ['1', '3'])
+@own_program
 def test_s39_after_a_stop_longer_than_all_deadlines_data_wins_over_expiry(threads):
     """Scenario 39: The process is stopped (SIGSTOP) for longer than all deadlines -> after SIGCONT ready data wins
     over expiry where both are due."""
@@ -507,6 +511,7 @@ time_t time(time_t *t) {
     not sys.platform.startswith('linux') or shutil.which('cc') is None, reason='needs LD_PRELOAD and a C compiler'
 )
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s40_wall_clock_that_leaps_changes_nothing(tmp_path, threads):
     """Scenario 40: The wall clock jumps -> nothing happens (monotonic clock)."""
     source, library = tmp_path / 'clock.c', tmp_path / 'clock.so'

@@ -20,6 +20,7 @@ from conftest import PATIENCE
 from leaks import resident
 from support import LINUX, Counted, reset_on_close, unread
 
+from .conftest import own_program
 from .faults import command, connected, injected, namespace, small_disk, wire
 
 
@@ -841,6 +842,7 @@ def test_s31_buffer_in_flight_stays_as_it_is(run, peer, direction, what):
         ('recvfrom', 'ENOMEM'),
     ],
 )
+@own_program
 def test_s32_calls_that_are_interrupted_or_short_of_memory(call, error, threads):
     """Scenario 32: EINTR, ENOBUFS anywhere -> retried or reported, never lost."""
     code = """
@@ -1001,6 +1003,7 @@ def test_s32_file_that_cannot_be_read(run, peer):
 
 @pytest.mark.skipif(not LINUX, reason='strace is of Linux')
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s32_disk_that_fails_while_a_file_is_sent(threads):
     """Scenario 32: EIO -> reported, never lost: `e.sent` is what the peer got, and the connection is whole."""
     code = """

@@ -14,6 +14,7 @@ from conftest import PATIENCE
 from sock import _addrinfo, _errors
 from support import LINUX, Counted, busy, reset_on_close, unread
 
+from .conftest import own_program
 from .faults import Canaries, accept_suffers, namespace, outstanding, sysctl
 
 
@@ -284,11 +285,13 @@ def test_s64_no_deadline_is_early_and_none_spins(run):
 @pytest.mark.skipif(not LINUX, reason='strace is of Linux')
 @pytest.mark.parametrize('threads', [1, 3])
 @pytest.mark.parametrize('error', ['ECONNABORTED', 'EPROTO', 'EPERM', 'ENETDOWN', 'EHOSTUNREACH', 'EINTR'])
+@own_program
 def test_s65_accept_goes_on(error, threads):
     """Scenario 65: accept: ECONNABORTED, EPROTO, EPERM -> goes on."""
     accept_suffers(error, threads)
 
 
+@pytest.mark.not_under('chaos', 'virtual-clock', 'no thread runs in it, and no loop')
 def test_s65_transient_errors_of_windows():
     """Scenario 65: accept: Windows' ERROR_NETNAME_DELETED -> goes on: it is one client's reset, as WSAECONNRESET is."""
     assert _errors.normalize(64, 'win32') == _errors.normalize(10054, 'win32') == 'connection_reset'
@@ -457,6 +460,7 @@ def test_s67_reuseport_balances(run):
 
 @pytest.mark.parametrize('thief', ['plain', 'so_reuseaddr', 'so_reuseport'])
 @pytest.mark.parametrize('make', [sock.tcp, sock.udp])
+@pytest.mark.not_under('chaos', 'virtual-clock', 'no thread runs in it, and no loop')
 def test_s67_no_port_is_stolen_unasked(make, thief):
     """Scenario 67: `so_reuseaddr` on UDP cannot be used to steal a port unasked."""
     if thief not in ('plain', *sock.options()):
@@ -476,6 +480,7 @@ def test_s67_no_port_is_stolen_unasked(make, thief):
 
 @pytest.mark.parametrize('setting', [0, 1])
 @pytest.mark.parametrize('make', [sock.tcp, sock.udp])
+@pytest.mark.not_under('chaos', 'virtual-clock', 'no thread runs in it, and no loop')
 def test_s68_v6only_whatever_the_system_says(make, setting):
     """Scenario 68: `ipv6_v6only` is set explicitly on every listening IPv6 socket: the same on every OS and sysctl."""
     with namespace():

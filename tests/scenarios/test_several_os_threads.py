@@ -18,6 +18,8 @@ import pytest
 import sock
 from support import PROCESSORS, SLOWER, busy, polling
 
+pytestmark = pytest.mark.not_under('virtual-clock', 'they are about several OS threads, and the clock is for one here')
+
 #: No wait may outlast its event by so many seconds, on whatever machine.
 LATE = 2
 
@@ -28,10 +30,12 @@ PATIENCE = 25
 async def pings(conn, rounds):
     """Answers of a peer in another OS thread, one by one: the longest that one took."""
     longest = 0
+    answer = bytearray(8)
     for i in range(rounds):
         begin = sock.clock()
         await conn.send(b'%08d' % i)
-        assert await conn.recv(8) == b'%08d' % i
+        assert await conn.recvn(answer) == 8
+        assert answer == b'%08d' % i
         longest = max(longest, sock.clock() - begin)
     return longest
 
@@ -54,7 +58,7 @@ def echoing():
     assert not os_thread.is_alive()
 
 
-def test_s51_wake_up_while_the_leader_gives_up_the_lead_is_never_late():
+def test_s51_wake_up_while_the_leader_gives_up_the_lead_is_never_late(amid):
     """Scenario 51: A wake-up comes while the leader gives up the lead -> someone polls; no wait outlasts its event."""
     over = False
 
@@ -106,7 +110,7 @@ async def _sleeps(rounds):
     return longest
 
 
-def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_within_a_millisecond():
+def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_within_a_millisecond(amid):
     """Scenario 52: All but one OS thread idle for an hour -> no CPU; then a burst -> all work within a millisecond."""
     count = 8
 
@@ -142,7 +146,7 @@ def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_w
     assert passed < 0.001 * busy() * max(1, 2 * count / PROCESSORS)
 
 
-def test_s53_os_thread_that_computes_for_a_second_leaves_all_events_to_the_others():
+def test_s53_os_thread_that_computes_for_a_second_leaves_all_events_to_the_others(amid):
     """Scenario 53: One OS thread computes for a second -> the others take all events meanwhile."""
     computing = [None, None]
 
@@ -182,7 +186,7 @@ def rounds_until(seen, expected):
     each outcome was seen, since a machine that is busy with other things has its own idea of what is at once."""
     until = sock.clock() + PATIENCE * SLOWER
     for i in itertools.count():
-        if i >= 60 and seen == expected:
+        if i >= 240 and seen == expected:
             return
         assert sock.clock() < until, f'only {seen} after {i} rounds'
         yield (i * 7 % 40 - 20) * 1.5e-4
@@ -194,7 +198,7 @@ def _wait_for(seconds):
 
 
 @pytest.mark.parametrize(('also', 'outcome'), [('expiry', 'Timeout'), ('cancel', 'Cancelled'), ('close', 'Closed')])
-def test_s54_thread_that_two_sides_resume_at_once_runs_once(switching, also, outcome):
+def test_s54_thread_that_two_sides_resume_at_once_runs_once(amid, switching, also, outcome):
     """Scenario 54: A thread is resumed by two sides at once (event and expiry, resume and cancel) -> runs once."""
     outcomes = set()
 
@@ -253,7 +257,7 @@ def test_s54_thread_that_two_sides_resume_at_once_runs_once(switching, also, out
     sock.run(main, threads=3)
 
 
-def test_s54_resume_and_cancel_at_once_are_each_felt_once(switching):
+def test_s54_resume_and_cancel_at_once_are_each_felt_once(amid, switching):
     """Scenario 54: A thread is resumed by two sides at once (event and expiry, resume and cancel) -> runs once."""
     orders = set()
 
@@ -293,7 +297,7 @@ def test_s54_resume_and_cancel_at_once_are_each_felt_once(switching):
 
 
 @pytest.mark.parametrize('how', ['its time passes', 'its function raises', 'it is broken off'])
-def test_s55_os_thread_that_leaves_while_it_leads_leaves_the_rest_going_on(how):
+def test_s55_os_thread_that_leaves_while_it_leads_leaves_the_rest_going_on(amid, how):
     """Scenario 55: An OS thread leaves (returns, raises, dies) while leader -> the rest go on."""
     poller = sock.poller()
     leads = threading.Event()
@@ -360,7 +364,7 @@ def test_s55_os_thread_that_leaves_while_it_leads_leaves_the_rest_going_on(how):
     assert working.result() < LATE
 
 
-def test_s56_poller_that_is_dropped_while_an_os_thread_polls_it_goes_on(reported):
+def test_s56_poller_that_is_dropped_while_an_os_thread_polls_it_goes_on(amid, reported):
     """Scenario 56: Poller dropped while an OS thread polls it; handle of a dropped Poller set -> ValueError; nothing
     dangles."""
     outcomes, polled = [], threading.Event()
@@ -393,7 +397,7 @@ def test_s56_poller_that_is_dropped_while_an_os_thread_polls_it_goes_on(reported
     assert not reported
 
 
-def test_s57_socket_moves_to_another_poller_when_nobody_waits_on_it():
+def test_s57_socket_moves_to_another_poller_when_nobody_waits_on_it(amid):
     """Scenario 57: A socket made under one Poller, used under another -> moves over, or a RuntimeError that says what
     to do."""
     ours, other = socket.socketpair()
@@ -422,7 +426,7 @@ def _elsewhere(func, *args):
     return result[0]
 
 
-def test_s57_socket_on_which_a_thread_of_another_poller_waits_is_a_runtime_error_that_says_what_to_do():
+def test_s57_socket_on_which_a_thread_of_another_poller_waits_is_a_runtime_error_that_says_what_to_do(amid):
     """Scenario 57: A socket made under one Poller, used under another -> moves over, or a RuntimeError that says what
     to do."""
     ours, other = socket.socketpair()
@@ -448,7 +452,7 @@ def test_s57_socket_on_which_a_thread_of_another_poller_waits_is_a_runtime_error
         sock.run(main)
 
 
-def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads():
+def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads(amid):
     """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no
     lost item, FIFO per producer."""
     gaps = [0] * 16
@@ -473,7 +477,7 @@ def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads():
     assert min(counts) > max(counts) / 20, counts
 
 
-def test_s58_queues_lose_no_item_and_keep_each_producers_order_over_eight_os_threads():
+def test_s58_queues_lose_no_item_and_keep_each_producers_order_over_eight_os_threads(amid):
     """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no
     lost item, FIFO per producer."""
     producers, each = 8, 300
@@ -559,7 +563,7 @@ if hasattr(os, 'fork'):
 
 @pytest.mark.parametrize('pause', PAUSES)
 @pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
-def test_s59_pauses_of_the_whole_interpreter_stall_nothing(pause):
+def test_s59_pauses_of_the_whole_interpreter_stall_nothing(amid, pause):
     """Scenario 59: Stop-the-world pauses of free-threaded Python (gc, sys.settrace) while some wait in the kernel ->
     no stall, no deadlock."""
     over = False
@@ -629,7 +633,7 @@ async def several_at_work():
             await thread
 
 
-def test_s60_context_and_exceptions_follow_the_thread():
+def test_s60_context_and_exceptions_follow_the_thread(amid):
     """Scenario 60: contextvars, exceptions, tracing and profilers follow the thread across OS threads."""
     var = contextvars.ContextVar('var', default='unset')
 
@@ -679,7 +683,7 @@ async def _inner():
     return None
 
 
-def test_s60_tracing_and_profilers_see_the_thread_on_each_os_thread():
+def test_s60_tracing_and_profilers_see_the_thread_on_each_os_thread(amid):
     """Scenario 60: contextvars, exceptions, tracing and profilers follow the thread across OS threads."""
     rounds, seen = 20, []
     places = set()

@@ -17,6 +17,8 @@ import sock
 from sock import _group, _scheduler, _sockets, _sync, _timers
 from support import LINUX, TESTS, busy, interrupt, python
 
+from .conftest import own_program
+
 posix = pytest.mark.skipif(os.name == 'nt', reason='sends SIGINT')
 forks = pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
 
@@ -37,6 +39,7 @@ def ends_promptly(code):
 
 @posix
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s42_ctrl_c_ends_a_thread_that_never_waits(threads):
     """Scenario 42: A thread that never waits -> others starve by definition, but Ctrl-C still ends it; a socket always
     ready -> budgeted, others run."""
@@ -60,6 +63,8 @@ def test_s42_ctrl_c_ends_a_thread_that_never_waits(threads):
 
 
 @pytest.mark.parametrize('operation', ['recv', 'send', 'readable', 'recvall'])
+@pytest.mark.not_under('chaos', 'it shows the budget of a thread, of which chaos leaves none')
+@pytest.mark.not_under('virtual-clock', 'it stands still while a socket is always ready')
 def test_s42_socket_that_is_always_ready_lets_others_run(operation):
     """Scenario 42: A thread that never waits -> others starve by definition, but Ctrl-C still ends it; a socket always
     ready -> budgeted, others run."""
@@ -170,6 +175,7 @@ def test_s43_exception_in_excepthook_is_reported_with_the_one_it_was_called_for(
 
 @pytest.mark.skipif(not LINUX, reason='reads its memory from /proc')
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s44_million_threads_and_hundred_thousand_alive_leave_no_memory_behind(threads):
     """Scenario 44: 1,000,000 threads started and ended; 100,000 alive -> memory returns; recursion limit untouched by
     nested `newthread`."""
@@ -249,7 +255,7 @@ def test_s45_loop_inside_a_thread_is_a_runtime_error_that_says_so(run, loop):
 
 @posix
 @pytest.mark.parametrize('loop', LOOPS)
-def test_s45_loop_in_a_signal_handler_while_one_polls_is_a_runtime_error_that_says_so(loop):
+def test_s45_loop_in_a_signal_handler_while_one_polls_is_a_runtime_error_that_says_so(amid, loop):
     """Scenario 45: `start` inside a thread, `run` inside `run`, `poll` from two places, awaiting oneself, awaiting
     under asyncio -> RuntimeError that says so."""
     caught = []
@@ -290,6 +296,7 @@ def test_s45_awaiting_oneself_is_a_runtime_error_that_says_so(run):
 @pytest.mark.parametrize(
     'wait', [lambda: sock.sleep(0), sock.suspend, lambda: sock.Event().wait(), lambda: sock.newthread(sock.suspend)]
 )
+@pytest.mark.not_under('chaos', 'virtual-clock', 'the loop of asyncio runs it, and none of ours')
 def test_s45_awaiting_under_asyncio_is_a_runtime_error_that_says_so(wait, reported):
     """Scenario 45: `start` inside a thread, `run` inside `run`, `poll` from two places, awaiting oneself, awaiting
     under asyncio -> RuntimeError that says so."""
@@ -373,7 +380,7 @@ def test_s46_async_generator_left_half_way_runs_its_finally_with_io(run, reporte
     assert not reported
 
 
-def test_s46_start_does_not_return_before_the_finally_has_run():
+def test_s46_start_does_not_return_before_the_finally_has_run(amid):
     """Scenario 46: Async generator left half-way -> its `finally` runs, with I/O in it, before `start` returns."""
     steps = []
 
@@ -412,6 +419,7 @@ def test_s46_start_does_not_return_before_the_finally_has_run():
         'while True: await sock.newthread(sock.sleep(0))',
     ],
 )
+@own_program
 def test_s47_ctrl_c_ends_run_within_100_ms_whatever_it_does(waits, threads):
     """Scenario 47: KeyboardInterrupt at any point (main thread waiting, running, or not the poller) -> within 100 ms;
     sockets closed; no traceback from the library itself."""
@@ -442,6 +450,7 @@ def test_s47_ctrl_c_ends_run_within_100_ms_whatever_it_does(waits, threads):
 
 @posix
 @pytest.mark.parametrize('where', ['main', 'another', 'nowhere'])
+@own_program
 def test_s47_ctrl_c_ends_run_over_several_os_threads_wherever_python_runs(where):
     """Scenario 47: KeyboardInterrupt at any point (main thread waiting, running, or not the poller) -> within 100 ms;
     sockets closed; no traceback from the library itself."""
@@ -471,6 +480,7 @@ def test_s47_ctrl_c_ends_run_over_several_os_threads_wherever_python_runs(where)
 
 @posix
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s47_ctrl_c_at_any_time_closes_the_sockets_and_ends_each_thread(threads):
     """Scenario 47: KeyboardInterrupt at any point (main thread waiting, running, or not the poller) -> within 100 ms;
     sockets closed; no traceback from the library itself."""
@@ -542,6 +552,7 @@ OURS = {module.__name__ for module in (_scheduler, _group, _sockets, _sync, _tim
 
 @posix
 @pytest.mark.filterwarnings('ignore:coroutine .* was never awaited:RuntimeWarning')
+@pytest.mark.not_under('chaos', 'virtual-clock', 'each round takes the same calls as the one before and one more')
 def test_s47_ctrl_c_at_each_call_and_return_of_our_own_leaves_all_whole():
     """Scenario 47: KeyboardInterrupt at any point (main thread waiting, running, or not the poller) -> within 100 ms;
     sockets closed; no traceback from the library itself."""
@@ -684,6 +695,7 @@ EXITS = {
 
 
 @pytest.mark.parametrize('what', EXITS)
+@own_program
 def test_s48_interpreter_exits_at_once_and_quietly_whatever_still_goes_on(what):
     """Scenario 48: Interpreter exit with threads alive, daemon OS threads polling -> no crash, no hang, no deadlock
     with the GIL."""
@@ -742,6 +754,7 @@ FORKS = """
 
 @forks
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s49_fork_in_a_thread_leaves_the_parent_undisturbed_and_the_child_clean(threads):
     """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
     `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""
@@ -772,6 +785,7 @@ def test_s49_fork_in_a_thread_leaves_the_parent_undisturbed_and_the_child_clean(
 
 @forks
 @pytest.mark.parametrize('threads', [1, 2])
+@own_program
 def test_s49_child_that_comes_back_from_the_loop_has_loops_of_its_own(threads):
     """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
     `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""
@@ -816,6 +830,7 @@ def test_s49_child_that_comes_back_from_the_loop_has_loops_of_its_own(threads):
 
 
 @forks
+@own_program
 def test_s49_fork_in_an_os_thread_that_shares_a_poller():
     """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
     `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""
@@ -859,7 +874,7 @@ def test_s49_fork_in_an_os_thread_that_shares_a_poller():
 
 @forks
 @pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
-def test_s49_child_of_a_fork_lets_threads_and_their_poller_go_whoever_held_a_lock():
+def test_s49_child_of_a_fork_lets_threads_and_their_poller_go_whoever_held_a_lock(amid):
     """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
     `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""
     stop = threading.Event()
@@ -950,6 +965,7 @@ if __name__ == '__main__':
 @forks
 @pytest.mark.parametrize('threads', [1, 3])
 @pytest.mark.parametrize('method', ['fork', 'spawn', 'forkserver'])
+@own_program
 def test_s49_multiprocessing_while_polling(tmp_path, method, threads):
     """Scenario 49: `fork` in a thread, in an OS thread, with a shared Poller; `multiprocessing` fork/spawn/forkserver;
     `subprocess` while polling -> parent undisturbed, child clean, no descriptor inherited."""

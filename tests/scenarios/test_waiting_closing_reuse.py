@@ -17,6 +17,7 @@ from conftest import PATIENCE
 from support import LINUX, Counted, is_open, python, reset_on_close
 from test_operations import OPERATIONS, sides, waiting_sockets
 
+from .conftest import own_program
 from .faults import Canaries, injected, outstanding, pair_after, registrations
 
 
@@ -32,6 +33,7 @@ async def rounds():
 
 @pytest.mark.skipif(not LINUX, reason='strace is of Linux')
 @pytest.mark.parametrize('threads', [1, 3])
+@own_program
 def test_s01_data_that_comes_between_the_call_and_the_parking(threads):
     """Scenario 1: Data arrives between the call that would block and the parking -> the thread wakes, once.
 
@@ -332,6 +334,7 @@ def test_s07_close_again_is_silent(run, peer):
 
 @pytest.mark.parametrize('threads', [1, 3])
 @pytest.mark.parametrize('when', ['__del__', 'cycle', 'atexit', 'teardown'])
+@own_program
 def test_s07_close_at_the_end_is_silent(threads, when):
     """Scenario 7: close() in `__del__`, close() at interpreter exit -> silent."""
     code = """
