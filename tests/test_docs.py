@@ -255,7 +255,7 @@ def test_reliability_names_the_tests_of_all_80_scenarios():
     assert {number for number, _ in named} == set(range(1, 81)), 'a scenario without a test'
 
 
-SCENARIO = '''
+SCENARIO = """
 import pytest
 import sock
 
@@ -278,14 +278,17 @@ def test_amid(amid):
 @both
 def test_neither():
     pass
-'''
+"""
 
 
 @pytest.mark.parametrize(
     ('mark', 'complaint'),
     [
         ('', 'no `not_under` says why it does not run under chaos and virtual-clock'),
-        ("@pytest.mark.not_under('chaos', 'for a reason')", 'no `not_under` says why it does not run under virtual-clock'),
+        (
+            "@pytest.mark.not_under('chaos', 'for a reason')",
+            'no `not_under` says why it does not run under virtual-clock',
+        ),
         ("@pytest.mark.not_under('chaos', 'virtual-clock')", 'not_under says why'),
         ("@pytest.mark.not_under('storm', 'for a reason')", 'ways are'),
         ('@both', None),

@@ -98,7 +98,7 @@ def run(request):
 
 @pytest.fixture
 def amid(request):
-    """Around a scenario that runs its loops by itself: nothing, chaos, and a clock that jumps, as `AROUND` names them."""
+    """Around a scenario that runs its loops by itself, in each way of `AROUND`: nothing, chaos, a clock that jumps."""
     if request.param == 'plain':
         yield request.param
         return
