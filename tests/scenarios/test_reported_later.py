@@ -233,8 +233,9 @@ def test_s76_message_on_one_connection_wakes_one_of_eight_os_threads():
 
     switches = sock.run(main, threads=count)
     # One that waits in the OS goes on with the thread, and one that was idle waits in the OS in its place: two that
-    # sleep again, each once. If all of them woke up it would be eight.
-    assert switches < rounds * 6, switches / rounds
+    # sleep again, each once. If all of them woke up it would be eight. Measured on a busy machine of two processors:
+    # 3.3 to 3.7 a message, free-threaded 1.0 to 1.1. One more for nothing with each message is too many.
+    assert switches < rounds * 4.5, switches / rounds
 
 
 CLIENTS = """
@@ -299,8 +300,10 @@ def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_sha
     assert shares.total() == connections * rounds
     assert len(shares) == count
     even = shares.total() / count
-    assert min(shares.values()) > even / 3, shares
-    assert max(shares.values()) < even * 3, shares
+    # Measured there: 0.92 to 1.04 times even, free-threaded 0.70 to 1.43, where those that compute at the same time get
+    # what a busy machine gives each of them. One that does the work of two would be seen.
+    assert min(shares.values()) > even / 2, shares
+    assert max(shares.values()) < even * 2, shares
 
 
 @pytest.mark.not_under('virtual-clock', 'it is about several OS threads, and the clock is for one here')
