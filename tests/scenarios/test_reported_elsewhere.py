@@ -12,7 +12,7 @@ import pytest
 import sock
 from conftest import PATIENCE
 from sock import _addrinfo, _errors
-from support import LINUX, Counted, busy, reset_on_close, unread
+from support import LINUX, ROOT, Counted, busy, reset_on_close, unread
 
 from .conftest import own_program
 from .faults import Canaries, accept_suffers, namespace, outstanding, sysctl
@@ -632,17 +632,30 @@ def test_s71_spurious_writable_is_not_connected(run, black_hole, dead_port):
 # 72
 
 
-@pytest.mark.skipif(not hasattr(signal, 'setitimer'), reason='there is no setitimer')
+needs_setitimer = pytest.mark.skipif(not hasattr(signal, 'setitimer'), reason='there is no setitimer')
+
+
+@contextlib.contextmanager
+def storm():
+    """A signal each millisecond; gives the list of those that were handled."""
+    handled = []
+    old = signal.signal(signal.SIGALRM, lambda number, frame: handled.append(number))
+    # System calls are to be broken off, not resumed by the system.
+    signal.siginterrupt(signal.SIGALRM, True)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        yield handled
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@needs_setitimer
 def test_s72_storm_of_signals(run, listener, tmp_path):
     """Scenario 72: EINTR storm (setitimer 1 ms) -> no spurious error, no deadline shifted."""
-    count = 0
     data = os.urandom(1_000_000)
     path = tmp_path / 'file'
     path.write_bytes(data)
-
-    def handler(*args):
-        nonlocal count
-        count += 1
 
     async def serve():
         while True:
@@ -683,13 +696,82 @@ def test_s72_storm_of_signals(run, listener, tmp_path):
         assert await sock.offload(sum, [1, 2]) == 3
         server.cancel()
 
-    old = signal.signal(signal.SIGALRM, handler)
-    # System calls are to be broken off, not resumed by the system.
-    signal.siginterrupt(signal.SIGALRM, True)
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    try:
+    with storm() as handled:
         run(main)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert count > 50
+    assert len(handled) > 50
+
+
+def a_pair_of_datagrams(kind, stack, folder):
+    """Two sockets, and the address of the second."""
+    if kind == 'raw':
+        # Of a protocol that no system answers to on loopback, and for an address of this process.
+        first, second = (stack.enter_context(sock.raw('inet', 'igmp')) for _ in range(2))
+        pid = os.getpid()
+        second.bind(f'127.{128 + (pid >> 16) % 64}.{pid >> 8 & 255}.{pid & 255}')
+        return first, second, second.local_addr
+    first, second = (stack.enter_context(sock.udp('unix' if kind == 'unix' else 'inet')) for _ in range(2))
+    second.bind(str(folder / 'second') if kind == 'unix' else '127.0.0.1')
+    return first, second, second.local_addr
+
+
+@needs_setitimer
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'udp',
+        pytest.param('unix', marks=pytest.mark.skipif(os.name == 'nt', reason='Windows has no unix datagrams')),
+        pytest.param('raw', marks=pytest.mark.skipif(not (ROOT and LINUX), reason='raw sockets need root; of Linux')),
+    ],
+)
+def test_s72_storm_of_signals_over_datagrams(run, tmp_path, kind):
+    """Scenario 72: EINTR storm (setitimer 1 ms) -> no spurious error, no datagram lost, no deadline shifted."""
+
+    async def receives(second, count, many):
+        got = []
+        while len(got) < count:
+            if many:
+                got += [data for data, _ in await second.recvmany(7, expires=soon())]
+            else:
+                got.append(await second.recv(1000, expires=soon()))
+        return got
+
+    async def main():
+        with contextlib.ExitStack() as stack:
+            first, second, to = a_pair_of_datagrams(kind, stack, tmp_path)
+            # What is received begins with its header there.
+            head = 20 if kind == 'raw' else 0
+            # So long that it waits for most, and the OS has room for the others.
+            rounds = 60 if run.way != 'virtual-clock' else 10
+            for i in range(rounds):
+                data = [os.urandom(200) for _ in range(8)]
+                receiver = sock.newthread(receives, second, len(data), i % 2)
+                await sock.sleep(0.002)
+                if i % 3:
+                    assert await first.sendmany([(each, to) for each in data], expires=soon()) == len(data)
+                else:
+                    for each in data:
+                        assert await first.send(each, host=to, expires=soon()) == len(each)
+                assert [each[head:] for each in await receiver] == data
+            until = soon(0.05)
+            with pytest.raises(sock.Timeout):
+                await second.recvmany(7, expires=until)
+            assert until <= sock.clock() < until + 1
+
+    with storm() as handled:
+        run(main)
+    assert len(handled) > 20
+
+
+@needs_setitimer
+@pytest.mark.not_under('virtual-clock', 'it stands still until a look-up is over')
+def test_s72_storm_of_signals_over_look_ups(run):
+    """Scenario 72: EINTR storm (setitimer 1 ms) -> no spurious error, no deadline shifted."""
+
+    async def main():
+        # Of the system's own resolver, until enough signals have come.
+        while len(handled) < 50:
+            found = await sock.resolve('localhost', 80, expires=soon())
+            assert (found.addr.host, found.addr.port) == ('127.0.0.1', 80)
+
+    with storm() as handled:
+        run(main)
