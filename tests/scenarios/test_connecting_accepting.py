@@ -82,24 +82,63 @@ def test_s13_connect_unreachable(run, route, host, error, err):
         run(main)
 
 
-def test_s13_connect_reset(run):
+def accept_and_reset(there):
+    conn, _ = there.accept()
+    reset_on_close(conn)
+    conn.close()
+
+
+def test_s13_connect_reset_is_told_by_connect_or_by_the_recv_after_it(run):
     """Scenario 13: connect: reset -> its `err`; no descriptor left."""
 
     async def main():
         with live() as there, sock.tcp() as s:
-
-            def reset():
-                conn, _ = there.accept()
-                reset_on_close(conn)
-                conn.close()
-
-            os_thread = threading.Thread(target=reset)
+            os_thread = threading.Thread(target=accept_and_reset, args=(there,))
             os_thread.start()
             # It comes as the connection is made, or right after.
             with pytest.raises(sock.ConnectionReset):
                 await s.connect(*there.getsockname(), expires=soon())
                 await s.recv(1, expires=soon())
             os_thread.join()
+
+    run(main)
+
+
+@pytest.mark.skipif(not LINUX, reason='which of the two tells it, is known of Linux')
+def test_s13_reset_that_comes_while_connect_waits_is_told_by_connect(run):
+    """Scenario 13: connect: reset -> its `err`; no descriptor left."""
+    told = []
+
+    async def main():
+        until = soon()
+        while 'connection_reset: connect' not in told:
+            # Another OS thread may have seen that it is connected before the reset is there.
+            assert sock.clock() < until
+            assert not told or (run.threads > 1 and {*told} == {'connection_reset: recv'})
+            with live() as there, sock.tcp() as s:
+                connecting = sock.newthread(s.connect(*there.getsockname(), expires=soon()))
+                # Amid chaos it may let others run before it begins.
+                while connecting.waiting is None and not connecting.done:
+                    await sock.sleep(0)
+                accept_and_reset(there)
+                with pytest.raises(sock.ConnectionReset) as caught:
+                    await connecting
+                    await s.recv(1, expires=soon())
+                told.append(str(caught.value).partition(' tcp')[0])
+
+    run(main)
+
+
+@pytest.mark.skipif(not LINUX, reason='which of the two tells it, is known of Linux')
+def test_s13_reset_that_comes_after_connect_is_told_by_recv(run):
+    """Scenario 13: connect: reset -> its `err`; no descriptor left."""
+
+    async def main():
+        with live() as there, sock.tcp() as s:
+            await s.connect(*there.getsockname(), expires=soon())
+            accept_and_reset(there)
+            with pytest.raises(sock.ConnectionReset, match=r'^connection_reset: recv tcp '):
+                await s.recv(1, expires=soon())
 
     run(main)
 
