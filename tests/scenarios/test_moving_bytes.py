@@ -107,6 +107,56 @@ def test_s22_peer_that_never_reads(run, peer):
     assert unread(other) == data[: error.sent]
 
 
+def test_s22_both_sides_send_until_clogged_and_then_drain(run, peer):
+    """Scenario 22: Neither side reads, and both send until the buffers are full both ways -> send waits; when both
+    read, nothing is lost."""
+    conn, other = peer
+    there, back = os.urandom(1 << 16) * 160, os.urandom(1 << 16) * 160
+    conn.setopt('so_sndbuf', 1 << 16)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    sent = 0
+    full, drain = threading.Event(), threading.Event()
+
+    def theirs():
+        nonlocal sent
+        try:
+            # Full when there has been no room for so long.
+            other.settimeout(0.3)
+            with contextlib.suppress(TimeoutError):
+                while sent < len(back):
+                    sent += other.send(back[sent : sent + (1 << 16)])
+        finally:
+            full.set()
+        assert drain.wait(PATIENCE)
+        other.settimeout(30)
+        with elsewhere(unread, other) as got:
+            other.sendall(back[sent:])
+            other.shutdown(socket.SHUT_WR)
+        return got.pop()
+
+    async def main():
+        sending = sock.newthread(conn.send(there, expires=soon(30)))
+        assert await sock.offload(full.wait, PATIENCE)
+        before = -1
+        while before != conn.stats.bytes_sent:
+            before = conn.stats.bytes_sent
+            await sock.sleep(0.02)
+        assert not sending.done
+        assert 0 < before < len(there)
+        assert 0 < sent < len(back)
+        drain.set()
+        buf = bytearray(len(back))
+        assert await conn.recvn(buf, expires=soon(30)) == len(back)
+        assert buf == back
+        assert await conn.recv(1, expires=soon()) == b''
+        assert await sending == len(there)
+        conn.shutdown('w')
+
+    with elsewhere(theirs) as got:
+        run(main)
+    assert got == [there]
+
+
 @pytest.mark.parametrize('how', ['loses all', 'down'])
 def test_s22_link_that_goes_down(run, how):
     """Scenario 22: Peer never reads, since the link is down -> send waits; `expires` tells `e.sent` exactly: the peer
