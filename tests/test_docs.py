@@ -245,7 +245,11 @@ def test_reference_names_tests_that_are_there():
 def test_reliability_names_the_tests_of_all_80_scenarios():
     rows = re.findall(r'^\| (\d+) \| .* \| (.*) \|$', (ROOT / 'docs' / 'reliability.md').read_text(), re.M)
     assert [int(number) for number, _ in rows] == list(range(1, 81))
-    named = {(int(number), test) for number, tests in rows for test in re.findall(r'`(test_\w+)`', tests)}
+    named = {(int(number), test) for number, tests in rows for test in re.findall(r'`(test_s\d+_\w+)`', tests)}
+    others = {test for _, tests in rows for test in re.findall(r'`(test_(?!s\d+_)\w+)`', tests)}
+    assert others <= defined_tests()
+    # What a virtual clock makes of a scenario is shown by the tests of the clock.
+    assert {test for test in defined_tests() if test.startswith('test_deadlock_')} <= others
     there = {
         (int(number), test)
         for path in (Path(__file__).parent / 'scenarios').glob('test_*.py')
