@@ -371,6 +371,34 @@ def wire():
             made.close()
 
 
+class Netem:
+    """A loopback whose packets the kernel loses, delays and reorders by itself (`tc netem`): it goes for a `Wire`."""
+
+    HERE = THERE = '127.0.0.1'
+
+    @property
+    def lost(self):
+        return int(re.search(r'dropped (\d+)', command('tc', '-s', 'qdisc', 'show', 'dev', 'lo'))[1])
+
+    def rough(self):
+        # Of about the length of those of a wire, since of fewer that are longer too few would be lost.
+        command('ip', 'link', 'set', 'lo', 'mtu', '1500', 'gso_max_size', '1500', 'gso_max_segs', '1')
+        command('tc', 'qdisc', 'change', 'dev', 'lo', 'root', 'netem', 'delay', '2ms', '2ms', 'loss', '3%')
+
+
+@contextlib.contextmanager
+def netem():
+    """A loopback of a network namespace of its own, under netem, which does nothing to its packets yet."""
+    with namespace():
+        if shutil.which('tc') is None:
+            pytest.skip('needs tc, of iproute2')
+        words = ['tc', 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', 'delay', '0ms']
+        added = subprocess.run(words, capture_output=True, text=True, env=OTHERS)
+        if added.returncode:
+            pytest.skip(f'this kernel has no netem: {added.stderr.strip()}')
+        yield Netem()
+
+
 def connected(wire):
     """A connection through the wire: two stdlib sockets."""
     with socket.create_server((wire.HERE, 0)) as listener:
