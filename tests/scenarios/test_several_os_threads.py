@@ -28,6 +28,12 @@ LATE = 2
 PATIENCE = 25
 
 
+def late_by(amid):
+    """Amid chaos an answer comes byte by byte, with waits for nothing in between: each of them needs its OS thread to
+    get the processor, which on a busy machine takes its time. One that was never woken is the watchdog's."""
+    return LATE if amid == 'plain' else LATE * busy()
+
+
 async def pings(conn, rounds):
     """Answers of a peer in another OS thread, one by one: the longest that one took."""
     longest = 0
@@ -99,7 +105,7 @@ def test_s51_wake_up_while_the_leader_gives_up_the_lead_is_never_late(amid):
         while not thread.done:
             sock.start(random.random() / 500)
         over = True
-    assert thread.result() < LATE
+    assert thread.result() < late_by(amid)
 
 
 async def _sleeps(rounds):
@@ -362,7 +368,7 @@ def test_s55_os_thread_that_leaves_while_it_leads_leaves_the_rest_going_on(amid,
     leader.join(10)
     assert len(left) == 1
     assert results == [True, True]
-    assert working.result() < LATE
+    assert working.result() < late_by(amid)
 
 
 def test_s56_poller_that_is_dropped_while_an_os_thread_polls_it_goes_on(amid, reported):
@@ -639,7 +645,7 @@ def test_s59_pauses_of_the_whole_interpreter_stall_nothing(amid, pause):
             await thread
         return max(late)
 
-    assert sock.run(main, threads=4) < LATE
+    assert sock.run(main, threads=4) < late_by(amid)
 
 
 async def _everywhere(count, places):
