@@ -866,8 +866,10 @@ def test_s31_buffer_in_flight_stays_as_it_is(run, peer, direction, what):
             assert await thread == size
         else:
             other.sendall(b'whole')
-            assert await thread == 5
-            assert buf[:5] == b'whole'
+            n = await thread
+            # Amid chaos a part of it may come first.
+            assert n == 5 or (run.way == 'chaos' and 0 < n < 5)
+            assert buf[:n] == b'whole'[:n]
         # Now it may.
         del thread
         if what != 'resize':
@@ -1164,7 +1166,8 @@ def test_s34_out_of_band_data(run, peer, inline):
         # Chaos adds some.
         assert counted.waits <= (10 if run.way == 'chaos' else 2)
         other.sendall(b'after')
-        assert await thread == b'after'
+        got = await thread
+        assert got + await reads(5 - len(got)) == b'after'
 
     run(main)
 
