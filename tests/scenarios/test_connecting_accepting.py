@@ -442,7 +442,8 @@ def test_s18_a_thousand_clients_and_a_backlog_of_5(run):
                     buf = bytearray(4)
                     await s.recvn(buf, expires=until)
                     assert buf == b'%4d' % i
-                except (sock.ConnectionRefused, sock.ConnectionReset, sock.Timeout):
+                except (sock.ConnectionRefused, sock.ConnectionReset, sock.Timeout, sock.Closed):
+                    # Closed: the server waits only so long too, and on a busy machine what was sent comes later.
                     refused.append(i)
                 else:
                     served.append(i)
