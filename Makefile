@@ -121,7 +121,7 @@ audit: $(VENV)/.audit ## licences, sources and versions of all crates; known vul
 		echo 'The list of known vulnerabilities could not be fetched: advisories are NOT checked.'; \
 	fi
 
-soak: build ## ten minutes of 10,000 connections that come and go, amid closes, cancels and timeouts; SECONDS= for another time
+soak: build ## ten minutes of 10,000 connections, all held while they come and go, amid closes, cancels and timeouts; SECONDS= for another time
 	$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),600)
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory soak-freethreaded

@@ -7,21 +7,18 @@ makes what is made once, memory, descriptors, OS threads and Python objects must
 import argparse
 import contextlib
 import gc
-import os
 import sys
 import threading
 import time
 
 import sock
-from soak import HOSTS, descriptors
+from held import descriptors, resident
+from soak import HOSTS
 
 #: At once.
 CLIENTS = 32
 #: What the process's memory may grow by, in bytes: that of the allocators, whose pages never are all in use.
 MEMORY = 3 << 20
-
-#: AddressSanitizer watches, and keeps what was freed.
-ASAN = 'libasan' in os.environ.get('LD_PRELOAD', '')
 
 
 class Day:
@@ -101,17 +98,6 @@ class Day:
 
 async def read(conn):
     return await conn.recv(1)
-
-
-def resident():
-    """The process's memory, in bytes; 0 where the system does not tell, or where it says nothing."""
-    if ASAN:
-        return 0
-    try:
-        with open('/proc/self/statm') as file:
-            return int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
-    except OSError:
-        return 0
 
 
 def main():

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import sock
-from leaks import ASAN
+from held import ASAN
 
 TESTS = Path(__file__).parent
 EXAMPLES = TESTS.parent / 'examples'

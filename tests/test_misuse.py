@@ -11,7 +11,7 @@ import time
 
 import pytest
 import sock
-from leaks import ASAN
+from held import ASAN
 from support import LINUX, busy, python, run
 
 # Types and values

@@ -17,7 +17,7 @@ import weakref
 import pytest
 import sock
 from conftest import PATIENCE
-from leaks import ASAN
+from held import ASAN
 from sock import _scheduler
 from support import LINUX, SLOWER, python, run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sock
 from conftest import open_descriptors
-from leaks import resident
+from held import resident
 from support import LINUX, run
 
 needs_proc = pytest.mark.skipif(not LINUX, reason='/proc tells what the process holds: Linux')

@@ -331,7 +331,7 @@ def test_s38_hundred_thousand_deadlines_set_and_cancelled_leave_memory_flat(thre
     python(f"""
         import gc, socket, sys, sock
         sys.path.append({str(TESTS)!r})
-        from leaks import resident
+        from held import resident
 
         ours, other = socket.socketpair()
         conn = sock.fromsocket(ours)

@@ -17,7 +17,7 @@ import time
 import pytest
 import sock
 from conftest import PATIENCE
-from leaks import resident
+from held import resident
 from support import LINUX, Counted, reset_on_close, unread
 
 from .conftest import own_program

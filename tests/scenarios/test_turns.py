@@ -182,7 +182,7 @@ def test_s44_million_threads_and_hundred_thousand_alive_leave_no_memory_behind(t
     python(f"""
         import gc, sys, sock
         sys.path.append({str(TESTS)!r})
-        from leaks import resident
+        from held import resident
 
         async def ends_at_once():
             pass
