@@ -68,6 +68,27 @@ def pytest_unconfigure(config):
     config.stash[uncaptured].close()
 
 
+def missing_programs(terminalreporter):
+    """Why tests were skipped that would have run, had somebody installed what they drive."""
+    reports = terminalreporter.stats.get('skipped', ())
+    reasons = {report.longrepr[2].removeprefix('Skipped: ') for report in reports if not hasattr(report, 'wasxfail')}
+    return sorted(reason for reason in reasons if 'not installed' in reason)
+
+
+def pytest_sessionfinish(session):
+    # Who has installed all of that says so, and no test may then be skipped for the lack of it.
+    if 'PROGRAMS_INSTALLED' in os.environ and session.exitstatus == pytest.ExitCode.OK:
+        reporter = session.config.pluginmanager.getplugin('terminalreporter')
+        if missing_programs(reporter):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    if 'PROGRAMS_INSTALLED' in os.environ:
+        for reason in missing_programs(terminalreporter):
+            terminalreporter.write_line(f'FAILED, since all programs were to be installed: {reason}', red=True)
+
+
 @pytest.fixture(autouse=True)
 def watchdog(request):
     faulthandler.dump_traceback_later(WATCHDOG * busy(), exit=True, file=request.config.stash[uncaptured])

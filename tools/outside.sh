@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the programs that tests/outside drives, on a Debian machine as root, and says which ones could not be
-# installed. Ends well in either case: a test whose program is not there is skipped, and says so.
+# Installs the programs that tests/outside and tests/scenarios drive, on a Debian machine as root, and says which ones
+# could not be installed. Ends well in either case: a test whose program is not there is skipped, and says so.
 set -uo pipefail
 
 PACKAGES=(strace curl wrk apache2-utils siege slowhttptest redis-tools iperf3 dnsperf socat
-    nginx redis-server unbound nghttp2-client openssl)
+    nginx redis-server unbound nghttp2-client openssl iproute2 gcc)
 # CPython's own tests, which Debian packs apart from its interpreter.
 python3 -c 'import test.test_socket' 2>/dev/null ||
     PACKAGES+=("lib$(python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')-testsuite")

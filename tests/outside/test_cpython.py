@@ -24,7 +24,7 @@ from support import LINUX
 if not LINUX:
     pytest.skip('its tables say what is left out on Linux', allow_module_level=True)
 
-WHY_NOT = f"CPython's tests are not here (Debian has them in libpython3.{sys.version_info.minor}-testsuite)"
+WHY_NOT = f"CPython's tests are not installed (Debian has them in libpython3.{sys.version_info.minor}-testsuite)"
 theirs = pytest.importorskip('test.test_socket', reason=WHY_NOT)
 their_lowlevel = pytest.importorskip('test.test_asyncio.test_sock_lowlevel', reason=WHY_NOT)
 

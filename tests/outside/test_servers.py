@@ -1,6 +1,7 @@
-"""Servers of others go with the tests that started them."""
+"""Servers of others go with the tests that started them; programs that are not there are told of."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_port_that_others_have_or_have_chosen_is_passed_over(monkeypatch):
 @pytest.mark.skipif(not LINUX, reason='other systems do not tell a program that its parent has ended')
 def test_server_does_not_outlive_tests_that_are_killed(tmp_path):
     if mortal([]) == []:
-        pytest.skip('needs setpriv, of util-linux')
+        pytest.skip('setpriv, of util-linux, is not installed')
     server = """
         import socket, sys
 
@@ -71,3 +72,16 @@ def test_server_does_not_outlive_tests_that_are_killed(tmp_path):
             process.kill()
             with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(1) == b''
+
+
+@pytest.mark.skipif(not LINUX, reason='elsewhere programs are not installed by us')
+@pytest.mark.parametrize('installed', [False, True])
+def test_skip_for_lack_of_a_program_is_a_failure_where_all_were_installed(installed):
+    skipped = f'{TESTS}/outside/test_iperf3.py::test_iperf3_gets_through_the_proxy_what_it_sends[up-1]'
+    environment = {name: value for name, value in os.environ.items() if name != 'PROGRAMS_INSTALLED'}
+    environment |= {'PATH': os.devnull} | ({'PROGRAMS_INSTALLED': '1'} if installed else {})
+    command = [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', skipped]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=50, check=False)
+    assert done.returncode == installed, done.stdout + done.stderr
+    assert '1 skipped' in done.stdout
+    assert ('FAILED, since all programs were to be installed: iperf3 is not installed' in done.stdout) == installed

@@ -150,7 +150,7 @@ def injected(code, *injections, args=()):
     Gives a list, which at the end has the lines that strace wrote of those calls; the program must end cleanly.
     """
     if shutil.which('strace') is None:
-        pytest.skip('needs strace, which makes system calls fail')
+        pytest.skip('strace, which makes system calls fail, is not installed')
     if subprocess.run(['strace', '-o', '/dev/null', 'true'], capture_output=True).returncode:
         pytest.skip('strace may not trace here')
     lines = []
@@ -277,7 +277,7 @@ def namespace():
     if not sys.platform.startswith('linux') or os.geteuid() != 0:
         pytest.skip('needs a network namespace of its own: root, on Linux')
     if shutil.which('ip') is None:
-        pytest.skip('needs ip, of iproute2, for its network namespace')
+        pytest.skip('ip, of iproute2, is not installed: it brings up the network namespace')
     libc = ctypes.CDLL(None, use_errno=True)
     old = os.open('/proc/thread-self/ns/net', os.O_RDONLY)
     try:

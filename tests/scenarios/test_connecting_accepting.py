@@ -725,8 +725,10 @@ def test_s21_name_server_that_never_answers(threads, tmp_path):
 
     The system's own resolver asks a name server that is there, and says nothing for minutes.
     """
-    if not sys.platform.startswith('linux') or os.geteuid() != 0 or shutil.which('ip') is None:
-        pytest.skip('needs its own network and files: root, on Linux, with iproute2')
+    if not sys.platform.startswith('linux') or os.geteuid() != 0:
+        pytest.skip('needs its own network and files: root, on Linux')
+    if shutil.which('ip') is None:
+        pytest.skip('ip, of iproute2, is not installed')
     (tmp_path / 'resolv.conf').write_text('nameserver 127.0.0.1\noptions timeout:30 attempts:3\n')
     (tmp_path / 'nsswitch.conf').write_text('hosts: dns\n')
     code = """
