@@ -2,12 +2,14 @@
 
 PYTHON ?= python3
 PYTHON_FREETHREADED ?= $(shell command -v python3.14t)
+PYTHON_DEBUG ?= $(shell command -v python3.11-dbg || command -v python3-dbg)
 
 VENV := .venv
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := $(VENV)/$(SCRIPTS)
 VENV_FT := .venv-freethreaded
 VENV_ASAN := .venv-asan
+VENV_DEBUG := .venv-debug
 VENV_BENCH := .venv-bench
 VENV_BENCH_FT := .venv-bench-freethreaded
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -15,7 +17,7 @@ SOURCES := Cargo.toml build.rs Cargo.lock pyproject.toml $(shell find src -name 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-freethreaded test-rust model tsan asan fuzz leaks soak soak-freethreaded audit lint format bench bench-quick bench-check docs wheel clean
+.PHONY: help build demo test test-python test-freethreaded test-rust model tsan asan fuzz leaks leaks-debug soak soak-freethreaded audit lint format bench bench-quick bench-check docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -115,6 +117,17 @@ leaks: build ## a million connections, after which the process must hold what it
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory $(VENV_FT)/.built
 	PYTHON_GIL=0 $(VENV_FT)/bin/python tests/leaks.py --connections $(or $(CONNECTIONS),1000000)
+endif
+
+leaks-debug: ## tests/test_leaks.py on a debug build of Python, which counts all references: PYTHON_DEBUG=, or Debian's python3-dbg
+ifeq ($(PYTHON_DEBUG),)
+	@echo 'No debug build of Python found: neither PYTHON_DEBUG= nor python3.11-dbg nor python3-dbg on PATH. Nothing is run.'
+	@exit 1
+else
+	@$(PYTHON_DEBUG) -c 'import sys; sys.exit(not hasattr(sys, "gettotalrefcount"))' || \
+		{ echo '$(PYTHON_DEBUG) is no debug build of Python: it counts no references'; exit 1; }
+	@$(MAKE) --no-print-directory $(VENV_DEBUG)/.built
+	$(VENV_DEBUG)/bin/python -m pytest -p no:cacheprovider tests/test_leaks.py
 endif
 
 audit: $(VENV)/.audit ## licences, sources and versions of all crates; known vulnerabilities, where the list of them can be fetched
@@ -225,7 +238,7 @@ test-sdist: sdist ## the source distribution, installed from scratch and tested 
 	@$(MAKE) --no-print-directory test-wheels ONLY='*.tar.gz'
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) $(VENV_FT) $(VENV_ASAN) $(VENV_BENCH) $(VENV_BENCH_FT) dist docs/api target benches/native/target python/sock/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_FT) $(VENV_ASAN) $(VENV_DEBUG) $(VENV_BENCH) $(VENV_BENCH_FT) dist docs/api target benches/native/target python/sock/*.so .pytest_cache .mypy_cache .ruff_cache
 
 # How a virtual environment comes about: $(1) its folder, $(2) its interpreter.
 define venv
@@ -245,6 +258,7 @@ endef
 $(eval $(call venv,$(VENV),$(PYTHON)))
 $(eval $(call venv,$(VENV_FT),$(PYTHON_FREETHREADED)))
 $(eval $(call venv,$(VENV_ASAN),$(PYTHON)))
+$(eval $(call venv,$(VENV_DEBUG),$(PYTHON_DEBUG)))
 $(eval $(call venv,$(VENV_BENCH),$(PYTHON)))
 $(eval $(call venv,$(VENV_BENCH_FT),$(PYTHON_FREETHREADED)))
 
