@@ -110,6 +110,10 @@ asan: $(VENV_ASAN)/.tools ## the Python tests with an extension built for Addres
 
 fuzz: build ## a million steps of any operations in any order, and of the core's parts, against models; STEPS= for another number
 	$(BIN)/python tests/fuzz.py --steps $(or $(STEPS),1000000)
+ifneq ($(PYTHON_FREETHREADED),)
+	@$(MAKE) --no-print-directory $(VENV_FT)/.built
+	PYTHON_GIL=0 $(VENV_FT)/$(SCRIPTS)/python tests/fuzz.py --steps $(or $(STEPS),1000000)
+endif
 	PROPTEST_CASES=20000 cargo test --locked --no-default-features --lib properties::
 
 leaks: build ## a million connections, after which the process must hold what it held before; CONNECTIONS= for another number
