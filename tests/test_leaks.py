@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sock
 from conftest import open_descriptors, os_threads
-from support import run
+from support import busy, run
 
 LEAKS = Path(__file__).parent / 'leaks.py'
 
@@ -20,7 +20,7 @@ LEAKS = Path(__file__).parent / 'leaks.py'
 @pytest.mark.skipif(sys.platform == 'win32', reason='what the process holds is read from files of Unix')
 def test_ten_thousand_connections_leave_nothing():
     command = [sys.executable, LEAKS, '--connections', '10000']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50 * busy(), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '+0 OS threads' in done.stdout
 
