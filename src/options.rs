@@ -13,7 +13,7 @@ pub enum Level {
     Ip,
     Ipv6,
     Udp,
-    /// Windows' SOL_IP, which there is not the level of IP.
+    /// Windows' `SOL_IP`, which there is not the level of IP.
     SolIp,
 }
 
