@@ -46,14 +46,14 @@ class Library:
     #: The module it needs, and the distribution that has the module's version.
     module: str
     distribution: str | None = None
-    #: By what two threads wake each other, if that is measured: a row more of `switch`.
-    waking: str | None = None
+    #: By what two threads wake each other, where that is measured: as the program calls it; a row each of `switch`.
+    waking: tuple[str, ...] = ()
 
 
 OURS = 'sock'
 
 LIBRARIES = {
-    OURS: Library('sock_threads', 'sock', 'corosock', waking='resume'),
+    OURS: Library('sock_threads', 'sock', 'corosock', waking=('resume', 'events')),
     'asyncio': Library('asyncio_tasks', 'asyncio'),
     'asyncio eager': Library('asyncio_eager', 'asyncio'),
     'uvloop': Library('uvloop_tasks', 'uvloop', 'uvloop'),
@@ -61,13 +61,13 @@ LIBRARIES = {
     'trio': Library('trio_tasks', 'trio', 'trio'),
     'curio': Library('curio_tasks', 'curio', 'curio'),
     'gevent': Library('gevent_greenlets', 'gevent', 'gevent'),
-    'tonio': Library('tonio_coroutines', 'tonio', 'tonio', waking='events'),
+    'tonio': Library('tonio_coroutines', 'tonio', 'tonio', waking=('events',)),
 }
 
 #: A row of the measurement `switch`: two threads that wake each other.
 WAKING = '{}, {}'
-#: Ours, to which nobody is compared.
-RESUME = WAKING.format(OURS, LIBRARIES[OURS].waking)
+#: All that are ours; the first one is compared with the others.
+OUR_ROWS = (OURS, *(WAKING.format(OURS, by) for by in LIBRARIES[OURS].waking))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +188,7 @@ def rows_of(measurement: str, libraries: list[str]) -> dict[str, tuple[str, str]
     rows = {library: (LIBRARIES[library].program, measurement) for library in libraries}
     for library in libraries if measurement == SWITCH else ():
         each = LIBRARIES[library]
-        if each.waking is not None:
-            rows[WAKING.format(library, each.waking)] = (each.program, 'resume')
+        rows |= {WAKING.format(library, by): (each.program, by) for by in each.waking}
     return rows
 
 
@@ -304,7 +303,7 @@ def panels(summary: dict[str, dict[str, dict[str, float | None]]], counts: dict[
             second = (each['per_second'], f'{each["per_second"] / 1e3:.0f}')
             if name == TIMERS:
                 second = (each['late_p99_ms'], f'{each["late_p99_ms"]:.1f}')
-            colour = _plot.OURS if row in (OURS, RESUME) else _plot.OTHER if takes_turns(each) else _plot.NATIVE
+            colour = _plot.OURS if row in OUR_ROWS else _plot.OTHER if takes_turns(each) else _plot.NATIVE
             label = row if takes_turns(each) else f'{row} (no turns)'
             bars.append((label, colour, ((each['cpu_us'], f'{each["cpu_us"]:.2f}'), second)))
         captions = (f'us CPU per {measurement.unit}: less is better', right)
@@ -325,7 +324,7 @@ def judge(
             verdicts.append(verdict_of(title, f'{OURS} is measured', hit=False))
             continue
         for other in [*rounds[name], *stopped[name]]:
-            if other in (OURS, RESUME):
+            if other in OUR_ROWS:
                 continue
             most = TIMER_BARS.get(other, 1.0) if name == TIMERS else 1.0
             demand = f'CPU time: less than {most:g} x {other}'

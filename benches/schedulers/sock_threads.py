@@ -48,6 +48,23 @@ async def resume(count):
     await other
 
 
+async def reply(asked, answered, count):
+    for _ in range(count):
+        await asked.wait()
+        asked.clear()
+        answered.set()
+
+
+async def by_events(count):
+    asked, answered = sock.Event(), sock.Event()
+    other = sock.newthread(reply, asked, answered, count // 2)
+    for _ in range(count // 2):
+        asked.set()
+        await answered.wait()
+        answered.clear()
+    await other
+
+
 async def sleeper(watch, deadline):
     await sock.sleep_until(deadline)
     watch.woke(deadline)
@@ -59,5 +76,12 @@ async def timers(watch):
         await thread
 
 
-measurements = {'spawn': spawn, 'spawn_yield': spawn_yield, 'switch': switch, 'resume': resume, 'timers': timers}
+measurements = {
+    'spawn': spawn,
+    'spawn_yield': spawn_yield,
+    'switch': switch,
+    'resume': resume,
+    'events': by_events,
+    'timers': timers,
+}
 start(sock.run, measurements, sock.clock)

@@ -46,7 +46,7 @@ async def ask(asked, answered, count):
         answered.clear()
 
 
-async def resume(count):
+async def by_events(count):
     events = tonio.colored.Event(), tonio.colored.Event()
     await tonio.colored.spawn.without_results(answer(*events, count // 2), ask(*events, count // 2))
 
@@ -64,4 +64,4 @@ def run(func):
     return tonio.run(func(), threads=1)
 
 
-start(run, {'spawn': spawn, 'spawn_yield': spawn_yield, 'switch': switch, 'resume': resume, 'timers': timers})
+start(run, {'spawn': spawn, 'spawn_yield': spawn_yield, 'switch': switch, 'events': by_events, 'timers': timers})
