@@ -5,7 +5,7 @@ Each tells `start` or `start_plainly` how its library does each measurement:
 - `spawn(count)`: starts threads that do nothing and sees each end, a batch at a time: the memory stays flat.
 - `spawn_yield(count)`: the same with threads that yield once.
 - `switch(rounds, others_rounds)`: two threads; each yields for each item of its iterator.
-- `resume(count)`, `events(count)`: two threads wake each other `count` times in all, by name or by events; some have it.
+- `resume(count)`, `events(count)`: two threads wake each other `count` times in all, by name or by events; optional.
 - `timers(watch)`: a thread for each of `watch.deadlines`, which sleeps until then and calls `watch.woke`.
 
 What a library calls a task, a greenlet or a coroutine is a thread here.
