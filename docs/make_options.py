@@ -23,7 +23,8 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 | none | None: setting it does something |
 
 `ip_local_port_range` is the lowest port and, times 65,536, the highest. On Linux `tcp_linger2` is at most 120
-seconds, and 0 the system's choice.
+seconds, and 0 the system's choice. `ip_multicast_if` reads as an address: 0.0.0.0 where it was set by a name or an
+index.
 
 `r`: can be read; `w`: can be set. Some need rights, or a certain kind or state of socket: the error says so.
 

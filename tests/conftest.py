@@ -17,6 +17,9 @@ import sock
 import wine
 from support import LINUX, WINE, busy
 
+# Tests of other folders use it too.
+pytest.register_assert_rewrite('scenarios.faults')
+
 #: Seconds a test may take, on a free machine, before the whole run is ended with a traceback of each OS thread.
 WATCHDOG = 60
 

@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -609,6 +610,45 @@ async def write_while_another_pauses(stack):
                 await writer
 
 
+async def bind_into_no_folder(stack):
+    stack.enter_context(sock.tcp('unix')).bind('/no/such/folder/s')
+
+
+async def bind_to_a_path_in_use(stack):
+    path = stack.enter_context(tempfile.TemporaryDirectory()) + '/s'
+    for _ in range(2):
+        stack.enter_context(sock.tcp('unix')).bind(path)
+
+
+async def bind_again(stack):
+    s = stack.enter_context(sock.tcp())
+    s.bind('127.0.0.1')
+    s.bind('127.0.0.1')
+
+
+async def listen_on_a_connection(stack):
+    listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
+    s = stack.enter_context(sock.tcp())
+    await s.connect(*listener.getsockname())
+    s.listen('127.0.0.1')
+
+
+async def send_to_port_0(stack):
+    await stack.enter_context(sock.udp()).send(b'x', None, '127.0.0.1', 0)
+
+
+async def set_a_name_that_is_none(stack):
+    stack.enter_context(sock.tcp()).setopt('tcp_congestion', 'nosuch')
+
+
+async def expire_before_it_began(stack):
+    listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
+    s = stack.enter_context(sock.tcp())
+    await s.connect(*listener.getsockname())
+    # A duration by mistake.
+    await s.recv(1, expires=0.001)
+
+
 async def connect_to_no_path(stack):
     await stack.enter_context(sock.tcp('unix')).connect('/no/such/path')
 
@@ -776,7 +816,7 @@ MESSAGES = [
     (system('EOPNOTSUPP'), r'not_supported: connect tcp 127\.0\.0\.1:1: .*: this OS, or this kind of socket, cannot'),
     (
         accept_without_listening,
-        rf'invalid_argument: accept tcp {PORT}: .* \(EINVAL\): .* not in this state of the socket',
+        rf'invalid_argument: accept tcp {PORT}: .* \(EINVAL\): listen\(\) comes first',
     ),
     (system('EBADF'), r'invalid_argument: connect tcp 127\.0\.0\.1:1: .* \(EBADF\): something else has closed'),
     (look_up_a_name, r"host_not_found: look up 'no-such-host', port 0: .*: is the name right"),
@@ -792,6 +832,25 @@ MESSAGES = [
     ),
     (write_while_another_pauses, rf"busy: send tcp {PORT}: thread 'writer' writes this socket; .*sock\.Lock"),
     (connect_to_no_path, r'other: connect tcp /no/such/path: .* \(ENOENT\): no socket has that path'),
+    (bind_into_no_folder, r'other: bind tcp /no/such/folder/s: .* \(ENOENT\): there is no such folder'),
+    (
+        bind_to_a_path_in_use,
+        r'address_already_in_use: bind tcp /.*/s: .* \(EADDRINUSE\): something has that path: remove',
+    ),
+    (bind_again, rf'invalid_argument: bind tcp {PORT}: .* \(EINVAL\): a socket is bound once'),
+    (
+        listen_on_a_connection,
+        rf'invalid_argument: listen tcp {PORT}: .* \(EINVAL\): a connected socket does not listen',
+    ),
+    (send_to_port_0, r'invalid_argument: send udp 127\.0\.0\.1:0: .* \(EINVAL\): .* port 0 is none'),
+    (
+        set_a_name_that_is_none,
+        r'other: setopt tcp_congestion of tcp.*: .* \(ENOENT\): the system has nothing of that name',
+    ),
+    (
+        expire_before_it_began,
+        rf'timeout: recv tcp {PORT}: expires was \d+\.\d+ s before \(it is a time of sock\.clock\(\)',
+    ),
 ]
 
 

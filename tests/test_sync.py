@@ -314,6 +314,15 @@ def test_event_that_is_set_does_not_starve_others():
 # ---- Condition
 
 
+def test_condition_waits_for_a_function():
+    async def main():
+        async with (condition := sock.Condition()):
+            with pytest.raises(TypeError, match='wait_for takes a function that tells whether to go on, not 5'):
+                await condition.wait_for(5)
+
+    run(main)
+
+
 def test_condition_wait_for_and_notify():
     async def main():
         filled, things, taken = sock.Condition(), [], []

@@ -332,6 +332,18 @@ _HINTS = {
     'too_many_open_files': 'close sockets, or raise the limit (ulimit -n)',
 }
 
+# The same where the operation, which is the first word of what was tried, makes a difference.
+_HINTS_OF = {
+    ('accept', 'EINVAL'): 'listen() comes first',
+    ('bind', 'EINVAL'): 'a socket is bound once, before it is connected: make another one',
+    ('bind', 'ENOENT'): 'there is no such folder',
+    ('listen', 'EINVAL'): 'a connected socket does not listen: make another one',
+    ('listen', 'ENOENT'): 'there is no such folder',
+    ('send', 'EINVAL'): 'nobody has that address: port 0 is none',
+    ('setopt', 'ENOENT'): 'the system has nothing of that name',
+}
+_PATH_IN_USE = 'something has that path: remove it, if it is what a server has left behind'
+
 # The same for look-ups.
 _GAI_HINTS = {
     'host_not_found': 'is the name right, and does the name server answer?',
@@ -364,7 +376,9 @@ def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: byte
     text = os.strerror(number)
     symbol = _HERE.get(number, str(number))
     message = f'{what}: {text} ({symbol})'
-    hint = _HINTS.get(symbol) or _HINTS.get(err)
+    hint = _HINTS_OF.get((what.partition(' ')[0], symbol)) or _HINTS.get(symbol) or _HINTS.get(err)
+    if err == 'address_already_in_use' and '/' in what:
+        hint = _PATH_IN_USE
     if hint:
         message += f': {hint}'
     error = _CLASSES[err](message, errno=number, sent=sent, received=received, data=data)

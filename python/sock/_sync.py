@@ -451,6 +451,8 @@ class Condition:
 
     async def wait_for(self, predicate: Callable[[], _T], expires: float | None = None) -> _T:
         """Waits, as ``wait`` does, until ``predicate()`` is true, and returns what it returned."""
+        if not callable(predicate):
+            raise TypeError(f'wait_for takes a function that tells whether to go on, not {predicate!r}')
         while not (result := predicate()):
             try:
                 await self.wait(expires)

@@ -737,16 +737,21 @@ impl Op {
             What::RecvMany(_) => ", no datagram received".to_owned(),
             _ => String::new(),
         };
-        let since = if self.since == 0 { clock::now() } else { self.since };
-        let passed = clock::now().saturating_sub(since) as f64 / 1e9;
+        let now = clock::now();
+        let since = if self.since == 0 { now } else { self.since };
+        let waited = if self.expires < since {
+            let early = (since - self.expires) as f64 / 1e9;
+            format!("expires was {early:.3} s before (it is a time of sock.clock(), as sock.clock() + 5)")
+        } else {
+            format!("not done after {:.3} s", now.saturating_sub(since) as f64 / 1e9)
+        };
         let advice = match &self.what {
             What::Connect(_) | What::Hold { sends: false } => "is the peer up, and does no firewall drop the packets?",
             What::Accept => "listen with another one, or allow more time",
             _ if self.socket().kind_name() == "tcp" => "connect another one, or allow more time",
             _ => "make another one, or allow more time",
         };
-        let what =
-            format!("{}: not done after {passed:.3} s{bytes}; the socket is closed: {advice}", self.describe(py));
+        let what = format!("{}: {waited}{bytes}; the socket is closed: {advice}", self.describe(py));
         let error = error::named(py, "timeout", &what, moved);
         self.socket().close_because(py, EXPIRED);
         error

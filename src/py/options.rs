@@ -111,6 +111,9 @@ impl Value<'_, '_> {
     }
 
     fn int(&self, least: i64, most: i64) -> PyResult<i32> {
+        if self.value.is_instance_of::<PyBool>() {
+            return Err(self.wrong("an int"));
+        }
         let number: i128 = self.value.extract().map_err(|error| self.wrong_or(error, "an int"))?;
         match i64::try_from(number) {
             Ok(number) if (least..=most).contains(&number) => Ok(number as i32),

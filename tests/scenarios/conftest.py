@@ -10,8 +10,6 @@ import sock
 import sock.testing
 from support import SLOWER, busy
 
-pytest.register_assert_rewrite('scenarios.faults')
-
 #: Seconds that a scenario may take.
 LIMIT = 40 * SLOWER
 
