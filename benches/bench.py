@@ -279,7 +279,7 @@ def bars_of(scenarios: Iterable[str], servers: Iterable[str] | None = None) -> l
     chosen = [bar for bar in BARS if {bar.scenario, bar.other_scenario or bar.scenario} <= scenarios]
     if servers is None:
         return chosen
-    servers = {None, *servers}
+    servers = {None, BEST, *servers}
     return [bar for bar in chosen if {bar.server, bar.other} <= servers]
 
 

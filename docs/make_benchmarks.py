@@ -1,4 +1,4 @@
-"""Prints the page of the last full run from benches/results: python docs/make_benchmarks.py > docs/benchmarks.md"""
+"""Prints the page of the last runs from benches/results: python docs/make_benchmarks.py > docs/benchmarks.md"""
 
 import json
 import pathlib
@@ -8,10 +8,11 @@ RESULTS = pathlib.Path(__file__).resolve().parent.parent / 'benches' / 'results'
 
 HEAD = """# Benchmarks
 
-The last full run of `make bench`, which makes this page. What is measured and how is in `benches/README.md`; in short:
-in each round all servers of a scenario are started and warmed up; then they take turns, lap after lap; a figure is the
-median of its turns, a ratio that of the laps' ratios; every byte is compared with what was sent. CPU time is the
-server's own, user and system, per message. A lap while others took the cores is repeated.
+The last run of each part of `make bench`, which makes this page; each says when, and in how many rounds. What is
+measured and how is in `benches/README.md`; in short: in each round all servers of a scenario are started and warmed
+up; then they take turns, lap after lap; a figure is the median of its turns, a ratio that of the laps' ratios; every
+byte is compared with what was sent. CPU time is the server's own, user and system, per message. A lap while others
+took the cores is repeated.
 
 A bar is what the project demands of itself. One that is missed stands here as such, with the CPU time spent in Python
 and Rust (user) and in the kernel (system), ours against the other's. Where other machines have a part of the same

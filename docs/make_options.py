@@ -22,6 +22,9 @@ system's, in lower case. What only another system has raises `not_supported`; a 
 | descriptor | an int: a new file descriptor, for the caller to close |
 | none | None: setting it does something |
 
+A name begins with its level: `so_` is SOL_SOCKET, `tcp_`, `ip_`, `ipv6_` and `udp_` are those protocols. Two are of the
+firewall: `so_original_dst` is of IP, `ip6t_so_original_dst` of IPv6, on Windows both of SOL_IP.
+
 `ip_local_port_range` is the lowest port and, times 65,536, the highest. On Linux `tcp_linger2` is at most 120
 seconds, and 0 the system's choice. `ip_multicast_if` reads as an address: 0.0.0.0 where it was set by a name or an
 index.

@@ -197,6 +197,11 @@ def test_bars_tell_hits_misses_and_what_was_not_measured():
     assert judged('1kx64', 'sock_recv', 'native', 1.15)[0] is False
 
 
+def test_bars_of_some_servers_are_those_that_name_no_other():
+    bars = bench.bars_of(['udp512x64'], ['sock_recvfrom', 'rloop_datagram'])
+    assert [(bar.server, bar.other) for bar in bars] == [('sock_recvfrom', bench.BEST)]
+
+
 def test_check_fails_where_a_bar_is_missed_and_where_none_was_measured(capsys):
     hit, missed, unknown = (_bars.verdict_of('it', 'at most 1', 1.0, each) for each in (True, False, None))
     _bars.check([hit, unknown])

@@ -842,7 +842,7 @@ MESSAGES = [
         listen_on_a_connection,
         rf'invalid_argument: listen tcp {PORT}: .* \(EINVAL\): a connected socket does not listen',
     ),
-    (send_to_port_0, r'invalid_argument: send udp 127\.0\.0\.1:0: .* \(EINVAL\): .* port 0 is none'),
+    (send_to_port_0, r'invalid_argument: send udp 127\.0\.0\.1:0: .* \(EINVAL\): .* as the port 0'),
     (
         set_a_name_that_is_none,
         r'other: setopt tcp_congestion of tcp.*: .* \(ENOENT\): the system has nothing of that name',

@@ -654,3 +654,26 @@ def test_recvall_of_more_than_there_is_memory_for_is_an_error():
         other.close()
     """)
     assert told == 'no_buffer_space True False\n'
+
+
+@pytest.mark.parametrize(
+    ('make', 'call', 'what'),
+    [
+        (sock.tcp, lambda s, **kw: s.connect('127.0.0.1', 9, **kw), 'connect'),
+        (lambda: sock.tcp(None), lambda s, **kw: s.connect('127.0.0.1', 9, **kw), 'connect'),
+        (sock.udp, lambda s, **kw: s.connect('*', 0, **kw), 'connect'),
+        (sock.udp, lambda s, **kw: s.send(b'x', None, 'no-such-host', 9, **kw), 'send'),
+        (sock.udp, lambda s, **kw: s.recv(bytearray(1), None, 'no-such-host', 9, **kw), 'recv'),
+        (sock.tcp, lambda _, **kw: sock.resolve('no-such-host', 9, **kw), 'resolve'),
+    ],
+)
+def test_what_may_look_up_refuses_at_once_and_by_its_name(make, call, what):
+    async def main():
+        # Before the look-up.
+        with pytest.raises(ValueError, match='not nan'):
+            await call(s, expires=float('nan'))
+
+    with make() as s:
+        with pytest.raises(RuntimeError, match=f'^{what} waits, so it works only inside a sock thread'):
+            call(s).send(None)
+        run(main)

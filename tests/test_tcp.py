@@ -306,6 +306,11 @@ def test_with_and_async_with_close(peer):
         (lambda: sock.tcp('inet6'), ('tcp', 'inet6', 'tcp')),
         (lambda: sock.udp(), ('udp', 'inet', 'udp')),
         (lambda: sock.udp('inet6'), ('udp', 'inet6', 'udp')),
+        pytest.param(
+            lambda: sock.tcp('unix'),
+            ('tcp', 'unix', None),
+            marks=pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets'),
+        ),
     ],
 )
 def test_type_family_and_protocol_of_each_kind(make, expected):

@@ -335,11 +335,11 @@ _HINTS = {
 # The same where the operation, which is the first word of what was tried, makes a difference.
 _HINTS_OF = {
     ('accept', 'EINVAL'): 'listen() comes first',
-    ('bind', 'EINVAL'): 'a socket is bound once, before it is connected: make another one',
+    ('bind', 'EINVAL'): 'a socket is bound once, before it is connected, and a link-local address needs its scope',
     ('bind', 'ENOENT'): 'there is no such folder',
     ('listen', 'EINVAL'): 'a connected socket does not listen: make another one',
     ('listen', 'ENOENT'): 'there is no such folder',
-    ('send', 'EINVAL'): 'nobody has that address: port 0 is none',
+    ('send', 'EINVAL'): 'the OS does not take that, as the port 0',
     ('setopt', 'ENOENT'): 'the system has nothing of that name',
 }
 _PATH_IN_USE = 'something has that path: remove it, if it is what a server has left behind'
@@ -377,7 +377,9 @@ def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: byte
     symbol = _HERE.get(number, str(number))
     message = f'{what}: {text} ({symbol})'
     hint = _HINTS_OF.get((what.partition(' ')[0], symbol)) or _HINTS.get(symbol) or _HINTS.get(err)
-    if err == 'address_already_in_use' and '/' in what:
+    has_port = what.rpartition(':')[2].isdigit()
+    if err == 'address_already_in_use' and what.startswith('bind ') and not has_port and '\\0' not in what:
+        # Nor is it a name without a file.
         hint = _PATH_IN_USE
     if hint:
         message += f': {hint}'

@@ -527,4 +527,6 @@ def test_s80_import_in_a_subinterpreter_is_an_import_error_and_the_main_one_goes
     first, second = python(SUBINTERPRETER).splitlines()
     assert first == second
     assert first.startswith('refused: ')
-    assert 'sock works in the main interpreter alone: import it there' in first
+    # From 3.12 on the interpreter itself refuses, by what PyO3 tells it.
+    ours = 'sock works in the main interpreter alone: import it there'
+    assert (ours if sys.version_info < (3, 12) else 'does not support loading in subinterpreters') in first
