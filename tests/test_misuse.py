@@ -670,7 +670,7 @@ def test_recvall_of_more_than_there_is_memory_for_is_an_error():
 def test_what_may_look_up_refuses_at_once_and_by_its_name(make, call, what):
     async def main():
         # Before the look-up.
-        with pytest.raises(ValueError, match='not nan'):
+        with pytest.raises(ValueError, match='this is not a number'):
             await call(s, expires=float('nan'))
 
     with make() as s:
