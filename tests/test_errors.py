@@ -298,16 +298,20 @@ async def wait_too_long_for_an_event(stack):
     await sock.Event().wait(soon())
 
 
-async def wait_too_long_for_a_lock(stack):
-    lock = sock.Lock('of all')
+def held_lock(stack, name):
+    """A lock that thread 'holder' holds."""
+    lock = sock.Lock(name)
 
     async def hold():
         async with lock:
             await sock.suspend()
 
-    holder = sock.newthread(hold, name='holder')
-    stack.callback(holder.cancel)
-    await lock.acquire(soon())
+    stack.callback(sock.newthread(hold, name='holder').cancel)
+    return lock
+
+
+async def wait_too_long_for_a_lock(stack):
+    await held_lock(stack, 'of all').acquire(soon())
 
 
 async def wait_too_long_for_a_permit(stack):
@@ -944,15 +948,7 @@ async def resumed_at_its_end(stack):
 
 @misuse(RuntimeError, r"^lock 'mine' is held by thread 'holder': only that one releases it$")
 async def lock_of_another(stack):
-    lock = sock.Lock('mine')
-
-    async def hold():
-        async with lock:
-            await sock.suspend()
-
-    holder = sock.newthread(hold, name='holder')
-    stack.callback(holder.cancel)
-    lock.release()
+    held_lock(stack, 'mine').release()
 
 
 @misuse(RuntimeError, r"^lock 'mine' is held by thread 'holder', which has ended: only that one")

@@ -57,20 +57,27 @@ class Operation:
     closed_here: bool | Never = True
 
 
+@contextlib.contextmanager
+def twin(ours):
+    """The stdlib's view of the same socket."""
+    with socket.socket(fileno=ours.fileno()) as other:
+        yield other
+        other.detach()
+
+
 def fill(ours, other):
     """Until the OS takes no more, and also not once what is on its way to the peer has arrived there."""
     # The peer's side may hold an acknowledgement back for 0.2 s, whose timer is late on a busy machine.
     held_back = 0.25 * busy() / SLOWER
-    with socket.socket(fileno=ours.fileno()) as twin:
-        twin.setblocking(False)
+    with twin(ours) as same:
+        same.setblocking(False)
         sent = True
         while sent:
             sent = False
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    sent = twin.send(bytes(1 << 16 if twin.type == socket.SOCK_STREAM else 1000)) > 0
-            select.select([], [twin], [], held_back)
-        twin.detach()
+                    sent = same.send(bytes(1 << 16 if same.type == socket.SOCK_STREAM else 1000)) > 0
+            select.select([], [same], [], held_back)
 
 
 def drain(other):
@@ -798,34 +805,22 @@ def is_given(ours, _other, number):
         return closed(ours) and taken.type in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW)
 
 
-@contextlib.contextmanager
-def twin(ours):
-    """The stdlib's view of the same socket."""
-    with socket.socket(fileno=ours.fileno()) as other:
-        yield other
-        other.detach()
-
-
 def has_broadcast(ours, _other, _):
     with twin(ours) as other:
         return other.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST) != 0
 
 
 PLAIN = {
-    'bind': Plain(
-        'fresh',
-        lambda s: s.bind('127.0.0.1'),
-        effect=is_bound,
-        wrong_type=lambda s: s.bind(5),
-        wrong_value=lambda s: s.bind('127.0.0.1', 70000),
-    ),
-    'udp bind': Plain(
-        'unbound',
-        lambda s: s.bind('127.0.0.1'),
-        effect=is_bound,
-        wrong_type=lambda s: s.bind(5),
-        wrong_value=lambda s: s.bind('127.0.0.1', 70000),
-    ),
+    **{
+        name: Plain(
+            kind,
+            lambda s: s.bind('127.0.0.1'),
+            effect=is_bound,
+            wrong_type=lambda s: s.bind(5),
+            wrong_value=lambda s: s.bind('127.0.0.1', 70000),
+        )
+        for name, kind in {'bind': 'fresh', 'udp bind': 'unbound'}.items()
+    },
     'listen': Plain(
         'fresh',
         lambda s: s.listen('127.0.0.1'),
