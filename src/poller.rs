@@ -2,7 +2,7 @@
 //!
 //! Any number of OS threads may share a hub. One of them at a time is the leader and waits in the OS's poll; the
 //! others run ready threads or wait on a condition variable. Who takes a ready thread while more are left, or while
-//! nobody leads, wakes one idle OS thread, which does the same in turn: work spreads as fast as it is found, and
+//! nobody leads, calls one idle OS thread, which does the same in turn: work spreads as fast as it is found, and
 //! nobody runs a coroutine while somebody idles and nobody polls.
 //!
 //! Locks, in the order in which they may nest: a source's registration or `lead` > `sources` > a direction's waiter >
@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 use slab::Slab;
@@ -66,9 +66,21 @@ struct Turn<T> {
     blocked: bool,
     /// OS threads that wait for work or for the lead.
     idle: usize,
+    /// How many of those were called, and have not come yet; never more than are awake or about to be.
+    called: usize,
     stale: Vec<T>,
     /// Room for the threads that the next leader wakes.
     woken: Vec<T>,
+}
+
+impl<T> Turn<T> {
+    /// Whether an idle OS thread is to be called: one that was called already is no help. It is best called without the
+    /// lock, which is what it takes first.
+    fn call(&mut self) -> bool {
+        let calls = self.idle > self.called;
+        self.called += usize::from(calls);
+        calls
+    }
 }
 
 #[derive(Debug)]
@@ -125,6 +137,7 @@ impl<T: Thread> Hub<T> {
                 led: false,
                 blocked: false,
                 idle: 0,
+                called: 0,
                 stale: Vec::new(),
                 woken: Vec::new(),
             }),
@@ -236,10 +249,12 @@ impl<T: Thread> Hub<T> {
     pub fn push(&self, thread: T) {
         let mut turn = self.turn.lock();
         turn.ready.push_back(thread);
-        if turn.idle > 0 {
+        if turn.call() {
+            drop(turn);
             self.work.notify_one();
+        } else {
+            self.call_back(turn);
         }
-        self.call_back(turn);
     }
 
     /// Lets the leader return from the OS's poll.
@@ -280,7 +295,8 @@ impl<T: Thread> Hub<T> {
 
     /// An OS thread stops polling. What it was woken for, if it was, is for another one.
     pub fn quit(&self) {
-        if self.turn.lock().idle > 0 {
+        let calls = self.turn.lock().call();
+        if calls {
             self.work.notify_one();
         }
     }
@@ -302,14 +318,13 @@ impl<T: Thread> Hub<T> {
         }
         let thread = turn.ready.pop_front();
         turn.round = turn.round.saturating_sub(1);
-        if turn.idle > 0 && thread.is_some() && !(turn.led && turn.ready.is_empty()) {
+        let calls = thread.is_some() && !(turn.led && turn.ready.is_empty()) && turn.call();
+        let stale = if turn.stale.is_empty() { Vec::new() } else { std::mem::take(&mut turn.stale) };
+        drop(turn);
+        if calls {
             self.work.notify_one();
         }
-        if !turn.stale.is_empty() {
-            let stale = std::mem::take(&mut turn.stale);
-            drop(turn);
-            drop(stale);
-        }
+        drop(stale);
         thread
     }
 
@@ -327,24 +342,34 @@ impl<T: Thread> Hub<T> {
 
     /// As `wait`, but so long at most on the OS's clock, whatever is due meanwhile.
     pub fn pause(&self, most: Duration, seen: u64) -> io::Result<()> {
-        self.wait_with(seen, |_| Some(most))
+        let begun = Instant::now();
+        self.wait_with(seen, |_| Some(most.saturating_sub(begun.elapsed())))
     }
 
+    /// Whoever is called and finds nothing but the lead takes that: for it needs no Python.
     fn wait_with(&self, seen: u64, timeout: impl Fn(bool) -> Option<Duration>) -> io::Result<()> {
         let mut turn = self.turn.lock();
-        if !turn.ready.is_empty() || self.interrupts() != seen {
-            return Ok(());
-        }
-        if turn.led {
-            turn.idle += 1;
-            match timeout(false) {
-                None => self.work.wait(&mut turn),
-                Some(timeout) => {
-                    self.work.wait_for(&mut turn, timeout);
-                }
+        loop {
+            if !turn.ready.is_empty() || self.interrupts() != seen {
+                return Ok(());
             }
+            if !turn.led {
+                break;
+            }
+            let timeout = timeout(false);
+            turn.idle += 1;
+            let late = match timeout {
+                None => {
+                    self.work.wait(&mut turn);
+                    false
+                }
+                Some(timeout) => self.work.wait_for(&mut turn, timeout).timed_out(),
+            };
             turn.idle -= 1;
-            return Ok(());
+            turn.called = turn.called.saturating_sub(1);
+            if late {
+                return Ok(());
+            }
         }
         turn.led = true;
         turn.blocked = true;
@@ -369,7 +394,8 @@ impl<T: Thread> Hub<T> {
         self.sources.lock().slab.iter().any(|(_, (_, source))| waits(&source.read) || waits(&source.write))
     }
 
-    /// Asks the OS, as the leader: `turn.led` is already set. `woken` is room, and empty.
+    /// Asks the OS, as the leader: `turn.led` is already set. `woken` is room, and empty. Whoever led takes or quits next,
+    /// and calls the one who leads then.
     fn lead(&self, timeout: Option<Duration>, mut woken: Vec<T>) -> io::Result<()> {
         let mut stale = Vec::new();
         let mut signalled = false;
@@ -432,8 +458,6 @@ impl<T: Thread> Hub<T> {
             // Python's handlers run in the main thread alone: let it look, whoever it is among us.
             self.interrupts.fetch_add(1, Ordering::AcqRel);
             self.work.notify_all();
-        } else if turn.idle > 0 {
-            self.work.notify_one();
         }
         if interrupted { Ok(()) } else { result }
     }
@@ -469,7 +493,6 @@ pub(crate) mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::thread;
-    use std::time::Instant;
 
     use socket2::{Socket, Type};
 
@@ -622,27 +645,73 @@ pub(crate) mod tests {
         assert!(begin.elapsed() < Duration::from_secs(4));
     }
 
+    /// Two OS threads that idle while somebody else has the lead. Each waits once, and says what it does then.
+    fn idling<R: Send + 'static>(
+        hub: &Arc<Hub<Coroutine>>,
+        then: impl Fn(&Hub<Coroutine>) -> R + Clone + Send + 'static,
+    ) -> Vec<thread::JoinHandle<R>> {
+        hub.turn.lock().led = true;
+        let idling = (0..2)
+            .map(|_| {
+                let (hub, then) = (hub.clone(), then.clone());
+                thread::spawn(move || {
+                    hub.wait(sys::now() + milliseconds(5000), hub.interrupts()).unwrap();
+                    then(&hub)
+                })
+            })
+            .collect();
+        while hub.turn.lock().idle < 2 {
+            thread::yield_now();
+        }
+        idling
+    }
+
     #[test]
     fn what_woke_an_os_thread_that_quits_is_for_another() {
         let hub = hub();
-        let polling: Vec<_> = (0..2)
-            .map(|_| {
-                let hub = hub.clone();
-                thread::spawn(move || hub.wait(sys::now() + milliseconds(5000), hub.interrupts()).unwrap())
-            })
-            .collect();
-        // One leads, one is idle.
-        while hub.turn.lock().idle == 0 {
-            thread::yield_now();
-        }
+        let begin = Instant::now();
+        let quits = Arc::new(AtomicU64::new(1));
+        let idling = idling(&hub, move |hub| {
+            if quits.swap(0, Ordering::AcqRel) > 0 {
+                hub.quit();
+                return None;
+            }
+            hub.take().map(|coroutine| coroutine.id())
+        });
+        hub.push(coroutine(&hub, 7));
+        let mut taken: Vec<_> = idling.into_iter().map(|each| each.join().unwrap()).collect();
+        taken.sort();
+        assert_eq!(taken, [None, Some(7)]);
+        assert!(begin.elapsed() < Duration::from_secs(4), "nobody was called, one came by its own time");
+    }
+
+    #[test]
+    fn two_that_are_made_ready_call_two_os_threads() {
+        let hub = hub();
+        let begin = Instant::now();
+        let idling = idling(&hub, |hub| hub.take().map(|coroutine| coroutine.id()));
+        hub.push(coroutine(&hub, 0));
+        hub.push(coroutine(&hub, 1));
+        let mut taken: Vec<_> = idling.into_iter().map(|each| each.join().unwrap()).collect();
+        taken.sort();
+        assert_eq!(taken, [Some(0), Some(1)]);
+        assert!(begin.elapsed() < Duration::from_secs(4), "only one was called");
+    }
+
+    #[test]
+    fn whoever_is_called_for_the_lead_takes_it_without_coming_back() {
+        let hub = hub();
+        let idling = idling(&hub, |_| ());
+        hub.turn.lock().led = false;
         hub.quit();
         let begin = Instant::now();
-        while hub.turn.lock().idle > 0 {
+        while !hub.turn.lock().blocked {
             assert!(begin.elapsed() < Duration::from_secs(4));
             thread::yield_now();
         }
+        assert!(!idling.iter().any(thread::JoinHandle::is_finished));
         hub.interrupt();
-        for each in polling {
+        for each in idling {
             each.join().unwrap();
         }
     }

@@ -29,6 +29,16 @@ mod model {
     #[derive(Debug, Default)]
     pub struct Condvar(sync::Condvar);
 
+    /// How a wait with a timeout ended.
+    #[derive(Debug)]
+    pub struct InTime;
+
+    impl InTime {
+        pub fn timed_out(&self) -> bool {
+            false
+        }
+    }
+
     impl<V> Mutex<V> {
         pub fn new(value: V) -> Self {
             Mutex(sync::Mutex::new(value))
@@ -71,8 +81,9 @@ mod model {
         }
 
         /// No time passes in a model.
-        pub fn wait_for<V>(&self, guard: &mut MutexGuard<'_, V>, _timeout: Duration) {
+        pub fn wait_for<V>(&self, guard: &mut MutexGuard<'_, V>, _timeout: Duration) -> InTime {
             self.wait(guard);
+            InTime
         }
 
         pub fn notify_one(&self) {
