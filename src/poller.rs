@@ -318,13 +318,17 @@ impl<T: Thread> Hub<T> {
         }
         let thread = turn.ready.pop_front();
         turn.round = turn.round.saturating_sub(1);
-        let calls = thread.is_some() && !(turn.led && turn.ready.is_empty()) && turn.call();
-        let stale = if turn.stale.is_empty() { Vec::new() } else { std::mem::take(&mut turn.stale) };
-        drop(turn);
+        let calls = turn.idle > 0 && thread.is_some() && !(turn.led && turn.ready.is_empty()) && turn.call();
+        if !turn.stale.is_empty() {
+            let stale = std::mem::take(&mut turn.stale);
+            drop(turn);
+            drop(stale);
+        } else {
+            drop(turn);
+        }
         if calls {
             self.work.notify_one();
         }
-        drop(stale);
         thread
     }
 
