@@ -319,12 +319,12 @@ impl<T: Thread> Hub<T> {
         let thread = turn.ready.pop_front();
         turn.round = turn.round.saturating_sub(1);
         let calls = turn.idle > 0 && thread.is_some() && !(turn.led && turn.ready.is_empty()) && turn.call();
-        if !turn.stale.is_empty() {
+        if turn.stale.is_empty() {
+            drop(turn);
+        } else {
             let stale = std::mem::take(&mut turn.stale);
             drop(turn);
             drop(stale);
-        } else {
-            drop(turn);
         }
         if calls {
             self.work.notify_one();

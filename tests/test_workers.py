@@ -88,6 +88,14 @@ def test_offload_refuses_what_it_cannot_run():
         sock.offload(print).send(None)
 
 
+@pytest.fixture(params=['offload_limit', 'resolve_limit'])
+def any_limit(request):
+    of = getattr(sock, request.param)
+    before = of()
+    yield of
+    of(before)
+
+
 @pytest.fixture
 def limit():
     before = sock.offload_limit()
@@ -128,9 +136,17 @@ def test_offload_limit_is_how_many_calls_run_at_once(limit):
     assert max(most) == 5
 
 
-@pytest.mark.parametrize(('n', 'error'), [(0, ValueError), (-1, ValueError), (True, TypeError), ('2', TypeError)])
-def test_offload_limit_refuses_what_is_no_number_of_calls(limit, n, error):
-    before = limit()
-    with pytest.raises(error, match='offload_limit takes'):
-        limit(n)
-    assert limit() == before
+@pytest.mark.parametrize(
+    ('n', 'error', 'words'),
+    [
+        (0, ValueError, 'takes 1 call or more, not 0'),
+        (-1, ValueError, 'takes 1 call or more, not -1'),
+        (True, TypeError, 'takes a number of calls or None, not bool'),
+        ('2', TypeError, 'takes a number of calls or None, not str'),
+    ],
+)
+def test_limit_refuses_what_is_no_number_of_calls(any_limit, n, error, words):
+    before = any_limit()
+    with pytest.raises(error, match=f'^{any_limit.__name__} {words}$'):
+        any_limit(n)
+    assert any_limit() == before

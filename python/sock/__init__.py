@@ -9,7 +9,7 @@ async def serve(conn):
             await conn.send(buf, n)
 """
 
-from ._addrinfo import AddrInfo, addr, resolve
+from ._addrinfo import AddrInfo, addr, resolve, resolve_limit
 from ._errors import (
     AccessDenied,
     AddressAlreadyInUse,
@@ -124,6 +124,7 @@ __all__ = [
     'poller',
     'raw',
     'resolve',
+    'resolve_limit',
     'run',
     'runafter',
     'runat',

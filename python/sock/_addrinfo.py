@@ -46,8 +46,18 @@ FLAGS = {
 _ALL = {'inet': '0.0.0.0', 'inet6': '::'}
 _LOOPBACK = {'inet': '127.0.0.1', 'inet6': '::1'}
 
-#: Where ``resolve`` asks. As many look-ups as this wait for slow name servers at once; the next ones queue.
-resolvers = Workers(16, 'resolver')
+#: Where ``resolve`` asks.
+_resolvers = Workers(16, 'resolver')
+
+
+def resolve_limit(n: int | None = None) -> int:
+    """How many names may be looked up at once in this process, each in an OS thread of its own; the others wait for
+    their turn. With an argument, sets it first.
+
+    >>> resolve_limit(100)
+    100
+    """
+    return _resolvers.limited(n, 'resolve_limit')
 
 
 _FREED = 'this AddrInfo was freed: it has no addresses any more'
@@ -356,5 +366,5 @@ async def resolve(
         return found
     args = (host, port, socket_type, family, protocol, number)
     what, advice = f'look up {host!r}', 'does the name server answer?'
-    answer: AddrInfo = await resolvers.run(_look_up, *args, what=what, advice=advice, expires=expires)
+    answer: AddrInfo = await _resolvers.run(_look_up, *args, what=what, advice=advice, expires=expires)
     return answer

@@ -70,13 +70,23 @@ class Workers:
             # Its traceback has this frame.
             del failed
 
-    def set_limit(self, limit: int) -> None:
-        """More are made at once where calls wait; those that are too many end after the calls that they run."""
+    def limited(self, n: int | None, name: str) -> int:
+        """What the function ``name`` of a limit does: sets it, unless ``n`` is None, and gives it.
+
+        More OS threads are made at once where calls wait; those that are too many end after the calls that they run.
+        """
+        if n is None:
+            return self.limit
+        if not isinstance(n, int) or isinstance(n, bool):
+            raise TypeError(f'{name} takes a number of calls or None, not {type(n).__name__}')
+        if n < 1:
+            raise ValueError(f'{name} takes 1 call or more, not {n}')
         with self._changed:
-            self.limit = limit
-            for _ in range(min(limit - self._alive, len(self._jobs) - self._idle)):
+            self.limit = n
+            for _ in range(min(n - self._alive, len(self._jobs) - self._idle)):
                 self._hire()
             self._changed.notify_all()
+        return n
 
     def _add(self, job: _Job) -> None:
         with self._changed:
@@ -186,10 +196,4 @@ def offload_limit(n: int | None = None) -> int:
     >>> offload_limit(100)
     100
     """
-    if n is not None:
-        if not isinstance(n, int) or isinstance(n, bool):
-            raise TypeError(f'offload_limit takes a number of calls or None, not {type(n).__name__}')
-        if n < 1:
-            raise ValueError(f'offload_limit takes 1 call or more, not {n}')
-        _offload.set_limit(n)
-    return _offload.limit
+    return _offload.limited(n, 'offload_limit')

@@ -83,7 +83,7 @@ class VirtualClock:
             loops = list(_scheduler._loops.values())
             pollers = {id(poller): poller for poller, _ in loops}.values()
             running = not all(thread._waits for poller in pollers for thread in _scheduler.threads(poller))
-            if running or _workers._offload.awaited or _addrinfo.resolvers.awaited:
+            if running or _workers._offload.awaited or _addrinfo._resolvers.awaited:
                 self._turns = -1
                 return self._grace
             sockets = any(poller._waits_for_sockets() for poller in pollers)

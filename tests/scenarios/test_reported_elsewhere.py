@@ -11,7 +11,7 @@ import time
 import pytest
 import sock
 from conftest import PATIENCE
-from sock import _addrinfo, _errors
+from sock import _errors
 from support import LINUX, ROOT, Counted, busy, reset_on_close, unread
 
 from .conftest import own_program
@@ -498,8 +498,15 @@ def test_s68_v6only_whatever_the_system_says(make, setting):
 # 69
 
 
+@pytest.fixture
+def resolve_limit():
+    before = sock.resolve_limit()
+    yield sock.resolve_limit
+    sock.resolve_limit(before)
+
+
 @pytest.mark.not_under('virtual-clock', 'it stands still until a look-up is over')
-def test_s69_slow_look_ups_do_not_hold_up_others(run, monkeypatch, listener):
+def test_s69_slow_look_ups_do_not_hold_up_others(run, monkeypatch, listener, resolve_limit):
     """Scenario 69: 200 slow look-ups at once -> numeric addresses and other threads unaffected; a late answer is
     dropped; the number of resolver OS threads is a setting."""
     release, asking = threading.Event(), []
@@ -510,7 +517,7 @@ def test_s69_slow_look_ups_do_not_hold_up_others(run, monkeypatch, listener):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('192.0.2.1', 80))]
 
     monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
-    monkeypatch.setattr(_addrinfo.resolvers, 'limit', 5)
+    assert resolve_limit(5) == resolve_limit() == 5
     turns = 0
 
     async def ticks():
