@@ -39,6 +39,29 @@ def test_any_order_of_operations_moves_each_byte_once_and_leaves_nobody_waiting(
     assert fuzz.Pair.steps - before > 500
 
 
+@unix
+def test_step_that_finds_nothing_to_do_is_not_counted():
+    pair = fuzz.Pair()
+    pair.choose(tcp=False, life=100)
+    pair.look()
+    counts = []
+    for step in (
+        lambda: pair.poll(),
+        lambda: pair.recvall(0, 10, False),
+        lambda: pair.shutdown(0, 'w'),
+        lambda: pair.close(0),
+        lambda: pair.expire(0, True, 10, ''),
+        lambda: pair.recv(0, 10, False, 'bytes'),
+    ):
+        before = fuzz.Pair.steps
+        step()
+        pair.look()
+        counts.append(fuzz.Pair.steps - before)
+    assert counts == [1, 0, 0, 0, 0, 1]
+    assert not pair.ends[0].closed
+    pair.teardown()
+
+
 # Addresses
 
 
