@@ -106,17 +106,21 @@ def main():
     options = parser.parse_args()
     begin = time.monotonic()
     day = Day(options.connections)
+    # What is made once is there: this OS thread's poller.
+    sock.poller()
+    first = descriptors()
     after = sock.run(day.main)
+    left = descriptors() - first
     memory, fds, os_threads, objects = (b - a for a, b in zip(day.before, after, strict=True))
     print(
         f'{options.connections} connections in {time.monotonic() - begin:.0f} s; since the first tenth: '
         f'{memory / 1e3:+.0f} kB of {after[0] / 1e6:.1f} MB, {fds:+} descriptors, {os_threads:+} OS threads, '
-        f'{objects:+} objects'
+        f'{objects:+} objects; at the end {left:+} descriptors since the beginning'
     )
     # The last connections are ending, in either measure.
     if memory > MEMORY or fds > 2 * CLIENTS or os_threads or objects > 40 * CLIENTS:
         sys.exit('something is left of each connection')
-    if sock.threads() or descriptors() > after[1]:
+    if sock.threads() or left > 0:
         sys.exit('something is left at the end')
 
 

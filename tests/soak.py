@@ -36,6 +36,8 @@ BESIDES = 500
 #: The share by which the process's memory may grow in the second half. What allocators make of ever new buffers of 1 to
 #: 20,000 bytes was a tenth in ten minutes, with no more objects; `leaks.py` measures what is left of each connection.
 GROWTH = 0.2
+#: How many times the bound of an echo may be as long, at most, on a machine that others use too.
+OTHERS = 4
 #: A port of the client's is taken for a minute after its connection, and each address has some 28,000. On Linux all of
 #: 127.0.0.0/8 is this host.
 HOSTS = [f'127.0.0.{n}' for n in range(1, 101 if sys.platform == 'linux' else 2)]
@@ -319,7 +321,7 @@ def main():
     before = held()
     memory = [resident()]
     # What others do here, not what this will.
-    patience = options.p99 * busy()
+    patience = bound(options.p99)
     storm = Storm(options.seconds, options.seed)
     reports = []
     sock.excepthook = lambda thread, exc: reports.append((thread.name, repr(exc)))
@@ -389,6 +391,11 @@ def main():
         sys.exit(f'memory grows by more than {GROWTH:.0%} from half-way to the end, with the same connections')
 
 
+def bound(p99):
+    """Seconds that 99 of 100 echoes may take, with what else the machine does now."""
+    return p99 * min(busy(), OTHERS)
+
+
 def held():
     return left(), descriptors(), threading.active_count()
 
@@ -422,9 +429,10 @@ def judge(storm, crowd, patience):
         f'{storm.fewest} connections held, {storm.counts["connections"] + told["connections"]} in all, '
         f'{storm.counts["bytes"] + 2 * told["sent"]} bytes there and back; {sum(echoes.counts.values())} echoes within '
         + ', '.join(f'{shares[p] * 1e3:.1f} ms ({p} %)' for p in shares)
+        + f'; 99 % have to take no more than {patience * 1e3:g} ms'
     )
     if shares[99] > patience:
-        sys.exit(f'an echo in a hundred takes more than {patience:.2f} s')
+        sys.exit(f'an echo in a hundred takes more than {patience:g} s')
 
 
 async def once(pollers):

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import socket
 import subprocess
 import sys
@@ -23,6 +24,28 @@ def test_ten_thousand_connections_leave_nothing():
     done = subprocess.run(command, capture_output=True, text=True, timeout=50 * busy(), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '+0 OS threads' in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='what the process holds is read from files of Unix')
+def test_one_descriptor_that_is_lost_is_a_failure():
+    program = """
+import os, sys
+import leaks
+
+class Loses(leaks.Day):
+    async def main(self):
+        os.open(os.devnull, os.O_RDONLY)
+        return await super().main()
+
+leaks.Day = Loses
+sys.argv = ['leaks.py', '--connections', '500']
+leaks.main()
+"""
+    command = [sys.executable, '-c', program]
+    here = {**os.environ, 'PYTHONPATH': str(LEAKS.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50 * busy(), check=False, env=here)
+    assert 'at the end +1 descriptors since the beginning' in done.stdout, done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (1, 'something is left at the end\n')
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ def test_storm_holds_its_crowd_leaves_nothing_behind_and_loses_no_byte(pollers, 
     done = run('--seconds', 4, '--crowd', 300, '--pollers', pollers, '--os-threads', os_threads)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '\n300 connections held' in done.stdout
+    assert '; 99 % have to take no more than ' in done.stdout
     assert 'nothing left' in done.stdout
 
 
@@ -47,6 +48,12 @@ def test_slow_echo_is_a_failure():
     done = run('--seconds', 4, '--crowd', 100, '--p99', 1e-9)
     assert done.returncode == 1
     assert 'an echo in a hundred takes more than' in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(('load', 'expected'), [(1, 0.5), (3, 1.5), (4, 2), (50, 2)])
+def test_busy_machine_raises_the_bound_of_an_echo_four_times_at_most(load, expected, monkeypatch):
+    monkeypatch.setattr(soak, 'busy', lambda: load)
+    assert soak.bound(0.5) == expected
 
 
 def test_crowd_ends_with_the_storm_that_is_killed():
