@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use socket2::{Domain, Socket, Type};
 
 use crate::address::{Address, Family};
+use crate::options::{self, Kind, TABLE};
 use crate::readiness::{Readiness, Snapshot};
+use crate::sys;
 use crate::timers::{Key, Timers};
 
 #[derive(Clone, Debug)]
@@ -59,6 +63,42 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 fn ip() -> impl Strategy<Value = IpAddr> {
     prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
+}
+
+/// Any at all, where the system has 64 bits for the seconds.
+fn duration() -> impl Strategy<Value = Duration> {
+    let seconds = prop_oneof![0..100_u64, 0..u64::from(u32::MAX), any::<u64>()];
+    let seconds = seconds.prop_map(|s| if cfg!(target_pointer_width = "64") { s } else { s.min(i32::MAX as u64) });
+    (seconds, 0..1_000_000_000_u32).prop_map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds))
+}
+
+/// Names of options, and what is nearly one.
+fn name() -> impl Strategy<Value = String> {
+    let row = || (0..TABLE.len()).prop_map(|row| TABLE[row].name.to_owned());
+    prop_oneof![
+        2 => row(),
+        1 => (row(), any::<prop::sample::Index>()).prop_map(|(name, at)| name[..at.index(name.len())].to_owned()),
+        1 => (row(), "[a-z_ \0]{1,3}").prop_map(|(name, more)| name + &more),
+        1 => row().prop_map(|name| name.to_uppercase()),
+        1 => ".{0,40}",
+    ]
+}
+
+/// A socket of one's own, of either family and kind, or an end of a pair; the other end goes with it.
+fn of_its_own(which: usize) -> (Socket, Option<Socket>) {
+    let (domain, kind) = [Domain::IPV4, Domain::IPV6]
+        .into_iter()
+        .flat_map(|domain| [(domain, Type::STREAM), (domain, Type::DGRAM)])
+        .nth(which % 4)
+        .expect("there are four");
+    #[cfg(unix)]
+    if which >= 4 {
+        let (one, other) = Socket::pair(Domain::UNIX, kind, None).expect("a pair");
+        return (one, Some(other));
+    }
+    // Not every machine has IPv6.
+    let socket = Socket::new(domain, kind, None).or_else(|_| Socket::new(Domain::IPV4, kind, None));
+    (socket.expect("a socket"), None)
 }
 
 proptest! {
@@ -201,6 +241,79 @@ proptest! {
             Ok(os) if !path || !name.contains(&0) => prop_assert_eq!(Address::from_os(&os), Some(address)),
             Ok(_) => prop_assert!(false, "a path with a zero byte in it would be another path"),
             Err(_) => prop_assert!(name.len() > 107 || path && name.contains(&0)),
+        }
+    }
+
+    /// Unix keeps microseconds, Windows milliseconds, and no time ends early there.
+    #[test]
+    fn times_of_options_come_back_from_the_systems_bytes(time in duration()) {
+        let kept = if cfg!(windows) {
+            let milliseconds = time.as_nanos() / 1000;
+            Duration::from_millis(milliseconds.div_ceil(1000).min(u32::MAX.into()) as u64)
+        } else {
+            Duration::new(time.as_secs(), time.subsec_micros() * 1000)
+        };
+        prop_assert_eq!(sys::read_time(&sys::time(time)), kept);
+        prop_assert_eq!(sys::read_time(&sys::time(kept)), kept);
+    }
+
+    /// Whole seconds, as many as there is room for.
+    #[test]
+    fn linger_comes_back_from_the_systems_bytes(time in prop::option::of(duration())) {
+        let most = if cfg!(windows) { u64::from(u16::MAX) } else { i32::MAX as u64 };
+        let kept = time.map(|time| Duration::from_secs(time.as_secs().min(most)));
+        prop_assert_eq!(sys::read_linger(&sys::linger(time)), kept);
+    }
+
+    #[test]
+    fn any_bytes_are_a_time_and_a_linger_or_too_few(bytes in vec(prop_oneof![any::<u8>(), Just(0xFF)], 0..40)) {
+        let time = sys::read_time(&bytes);
+        prop_assert!(bytes.len() >= sys::time(time).len() || time == Duration::ZERO);
+        let linger = sys::read_linger(&bytes);
+        prop_assert!(bytes.len() >= sys::linger(linger).len() || linger.is_none());
+    }
+
+    /// Against a look at each row.
+    #[test]
+    fn text_is_an_option_of_this_system_by_that_name_or_none(name in name()) {
+        let expected = TABLE.iter().find(|row| row.name == name && row.number().is_some());
+        match (options::find(&name), expected) {
+            (Some((row, number)), Some(expected)) => {
+                prop_assert!(std::ptr::eq(row, expected));
+                prop_assert_eq!(Some(number), expected.number());
+            }
+            (found, expected) => prop_assert!(found.is_none() && expected.is_none(), "{:?}", name),
+        }
+    }
+
+    /// Taken or refused, and what is read lies within the room for it.
+    #[test]
+    fn any_bytes_are_set_as_any_option_and_what_is_read_fits(
+        which in 0..6_usize,
+        row: prop::sample::Index,
+        bytes in vec(any::<u8>(), 0..300),
+        room in 0..300_usize,
+    ) {
+        let rows: Vec<_> = options::table().collect();
+        let row = rows[row.index(rows.len())];
+        let number = row.number().expect("this system has it");
+        let (socket, _other) = of_its_own(which);
+        if row.writable {
+            // Refused as well as taken: both are right.
+            let _ = match row.kind {
+                Kind::Filter => sys::attach_filter(&socket, number, &bytes),
+                _ => sys::setsockopt(&socket, sys::level(row.level), number, &bytes),
+            };
+        }
+        if row.readable && matches!(row.kind, Kind::Program) {
+            let _ = sys::filter(&socket, number);
+        } else if row.readable {
+            const UNTOUCHED: u8 = 0xA5;
+            let mut value = vec![UNTOUCHED; room + 64];
+            if let Ok(length) = sys::getsockopt(&socket, sys::level(row.level), number, &mut value[..room]) {
+                prop_assert!(length <= room, "{}: {} of {}", row.name, length, room);
+            }
+            prop_assert!(value[room..].iter().all(|&byte| byte == UNTOUCHED), "{}", row.name);
         }
     }
 

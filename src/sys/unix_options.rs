@@ -484,7 +484,7 @@ pub fn time(time: Duration) -> Vec<u8> {
 pub fn read_time(bytes: &[u8]) -> Duration {
     // SAFETY: plain integers.
     unsafe { read::<libc::timeval>(bytes) }
-        .map_or(Duration::ZERO, |time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
+        .map_or(Duration::ZERO, |time| Duration::new(time.tv_sec as u64, time.tv_usec.clamp(0, 999_999) as u32 * 1000))
 }
 
 pub fn linger(time: Option<Duration>) -> Vec<u8> {
