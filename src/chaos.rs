@@ -45,6 +45,11 @@ impl State {
         }
     }
 
+    fn delay(&mut self, whose: u64) -> Option<u64> {
+        let n = self.draw(whose);
+        (n % 32 == 0).then(|| 1_000_000 + (n >> 5) % 3_000_000)
+    }
+
     fn shuffle<T>(&mut self, all: &mut [T]) {
         for last in (1..all.len()).rev() {
             all.swap(last, self.draw(NOBODY) as usize % (last + 1));
@@ -87,6 +92,13 @@ pub fn is_on() -> bool {
 #[inline(never)]
 pub fn strikes(whose: u64, one_in: u64) -> bool {
     STATE.lock().as_mut().is_some_and(|state| state.draw(whose) % one_in == 0)
+}
+
+/// For how many nanoseconds something is held up this time: mostly not at all, now and then for 1 to 4 ms.
+#[cold]
+#[inline(never)]
+pub fn delay(whose: u64) -> Option<u64> {
+    STATE.lock().as_mut().and_then(|state| state.delay(whose))
 }
 
 /// How many bytes of `len` a call is to move.
@@ -137,6 +149,19 @@ mod tests {
         assert!(parts.iter().all(|part| (1..=100).contains(part)));
         assert!([1, 50, 100].iter().all(|size| parts.contains(size)));
         assert_eq!((state.part(1, 0), state.part(1, 1)), (0, 1));
+    }
+
+    #[test]
+    fn delays_are_seldom_short_and_the_same_for_a_seed() {
+        let delays = |seed| {
+            let mut state = state(seed, 0);
+            (0..3200).map(|_| state.delay(1)).collect::<Vec<_>>()
+        };
+        let some: Vec<_> = delays(1).into_iter().flatten().collect();
+        assert!((50..200).contains(&some.len()), "once in 32 times");
+        assert!(some.iter().all(|delay| (1_000_000..4_000_000).contains(delay)));
+        assert_eq!(delays(1), delays(1));
+        assert_ne!(delays(1), delays(2));
     }
 
     #[test]

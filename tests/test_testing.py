@@ -457,7 +457,7 @@ def trace(seed, threads=1):
                     g.newthread(sender, client)
                     g.newthread(receiver, server)
 
-    with sock.testing.chaos(seed) as chaos:
+    with sock.testing.virtual_clock(), sock.testing.chaos(seed) as chaos:
         sock.run(main, threads=threads)
         assert chaos.seed == seed
     assert sum(each for each in seen if isinstance(each, int)) == 3000
@@ -538,6 +538,76 @@ def test_threads_change_the_os_thread():
 
     with sock.testing.chaos(1):
         assert min(sock.run(main, threads=3)) > 10
+
+
+def delays(seed):
+    """By how many seconds each of many operations that need not wait was late."""
+
+    async def main():
+        late = []
+        with sock.udp() as s:
+            for _ in range(500):
+                begin = sock.clock()
+                await s.writable()
+                late.append(sock.clock() - begin)
+        return late
+
+    with sock.testing.virtual_clock(), sock.testing.chaos(seed):
+        return sock.run(main)
+
+
+def test_operations_are_late_now_and_then_by_the_seed():
+    late = delays(1)
+    assert 2 < sum(each > 0 for each in late) < 50
+    # More than once, if seldom, before the same one.
+    assert all(each == 0 or 0.00099 < each < 0.02 for each in late)
+    assert len({round(each, 6) for each in late if each}) > 2
+    assert [round(each, 6) for each in delays(1)] == [round(each, 6) for each in late]
+    assert sum(delays(2)) != pytest.approx(sum(late))
+
+
+def test_what_is_late_keeps_its_deadline_and_loses_nothing(virtual):
+    async def main():
+        late = 0
+        for _ in range(300):
+            one, other = socket.socketpair()
+            with other, sock.fromsocket(one) as conn:
+                other.send(b'12')
+                expires = sock.clock() + 0.0005
+                # What is there by the deadline is received, however late.
+                got = len(await conn.recv(2, expires=expires))
+                assert got > 0
+                late += sock.clock() >= expires
+                assert sock.clock() <= expires + 1e-8
+                with pytest.raises(sock.Timeout) as timeout:
+                    await conn.recvn(bytearray(9), expires=expires + 0.0005)
+                assert sock.clock() == pytest.approx(expires + 0.0005, abs=1e-8)
+                assert timeout.value.received == 2 - got
+                assert conn.closed
+        return late
+
+    with sock.testing.chaos(5):
+        assert sock.run(main) > 0
+
+
+def test_what_is_late_is_cancelled_and_closed_as_ever():
+    async def main():
+        for i in range(300):
+            one, other = socket.socketpair()
+            with other, sock.fromsocket(one) as conn:
+                thread = sock.newthread(conn.recv, 1)
+                if i % 2:
+                    conn.close()
+                else:
+                    thread.cancel()
+                with pytest.raises(sock.Closed if i % 2 else sock.Cancelled):
+                    await thread
+                if not i % 2:
+                    other.send(b'1')
+                    assert await conn.recv(1) == b'1'
+
+    with sock.testing.chaos(6):
+        sock.run(main)
 
 
 def test_what_fails_in_chaos_names_the_seed():

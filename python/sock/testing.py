@@ -171,14 +171,16 @@ def chaos(seed: int | None = None) -> Iterator[Chaos]:
     """Trouble that a program must bear, made on purpose, over real sockets.
 
     ``with sock.testing.chaos(seed=1):`` reads and writes of streams move a part, often one byte; threads are woken for
-    nothing; an ``await`` that need not wait lets others run first, once or several times; events come in another order;
-    with several OS threads a thread goes on in another one more often. What is promised stays: ``send`` sends all,
-    ``recvn`` receives all, datagrams are whole, locks and queues are fair, ``newthread`` and ``resume`` run at once.
+    nothing; an ``await`` that need not wait lets others run first, once or several times; one of a socket begins, or
+    goes on, up to 4 ms late; events come in another order; with several OS threads a thread goes on in another one more
+    often. What is promised stays: ``send`` sends all, ``recvn`` receives all, datagrams are whole, locks and queues are
+    fair, ``newthread`` and ``resume`` run at once; and nothing is late beyond its deadline: what is there by then is
+    received.
 
     Without a ``seed`` it takes one, which an exception that leaves the block tells in a note. What happens to a thread
     depends on the seed, on how many threads were made before it and on what it does alone, not on the others: with one
-    OS thread, peers in the same process and no deadline that may or may not pass, runs are the same; otherwise they
-    are as far as the OS makes them so.
+    OS thread, peers in the same process and ``virtual_clock``, by which those delays go too, runs are the same;
+    otherwise they are as far as the OS and the time make them so.
     """
     if seed is None:
         seed = random.SystemRandom().randrange(2**32)

@@ -405,7 +405,17 @@ impl Op {
                     _ => chaos::is_on() && self.lets_others_run(task.get()),
                 };
                 if yields {
-                    self.next(Stage::Yielded);
+                    if chaos::is_on()
+                        && let Some(until) = self.held_up_until(task.get())
+                        && let Some(direction) = self.what.direction()
+                    {
+                        if !self.source().direction(direction).claim(task.get().id() as usize) {
+                            return fail(self.busy(py, direction));
+                        }
+                        self.hold_up(&task, until);
+                    } else {
+                        self.next(Stage::Yielded);
+                    }
                     return Ok(Step::Pending);
                 }
                 if past {
@@ -489,6 +499,30 @@ impl Op {
         true
     }
 
+    /// In chaos: sometimes what would only let others run begins, or goes on, some milliseconds later, by its own
+    /// deadline at the latest.
+    #[cold]
+    #[inline(never)]
+    fn held_up_until(&self, task: &Task) -> Option<u64> {
+        self.what.direction()?;
+        let now = task.hub().now();
+        let until = now.saturating_add(chaos::delay(task.id())?).min(self.until(task));
+        (until > now).then_some(until)
+    }
+
+    /// Waits for a time alone: no event ends that. The direction is claimed.
+    #[cold]
+    #[inline(never)]
+    fn hold_up(&mut self, task: &Bound<'_, Task>, until: u64) {
+        let this = task.get();
+        self.begin_wait(this);
+        let (_, earliest) = this.wait().park(until, &this.hub().timers, || task.clone().unbind());
+        if earliest {
+            this.hub().rearm();
+        }
+        self.next(Stage::Parked);
+    }
+
     /// As if an event had come; others run before it is looked at.
     #[cold]
     #[inline(never)]
@@ -529,7 +563,8 @@ impl Op {
         let source = self.source();
         let ready = source.direction(direction);
         let mut must_try = expired;
-        let expired = expired && (!self.is_unannounced() || self.is_late(task.get()));
+        // Some waits have an end of their own: what is unannounced, and what is held up.
+        let expired = expired && (!(self.is_unannounced() || chaos::is_on()) || self.is_late(task.get()));
         loop {
             let seen = ready.snapshot();
             if seen.is_closed() {
@@ -555,8 +590,14 @@ impl Op {
                     Attempt::Again => {
                         if !task.get().wait().spend() && self.lets_others_run(task.get()) {
                             // What is always ready must not starve others.
-                            self.begin_wait(task.get());
-                            self.next(Stage::Paused);
+                            if chaos::is_on()
+                                && let Some(until) = self.held_up_until(task.get())
+                            {
+                                self.hold_up(task, until);
+                            } else {
+                                self.begin_wait(task.get());
+                                self.next(Stage::Paused);
+                            }
                             return Ok(Step::Pending);
                         }
                         must_try = expired;
