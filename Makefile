@@ -51,19 +51,28 @@ PARALLEL := --parallel-threads=4 -o thread_unsafe_fixtures="$$(printf '%s\n' pee
 test-rust: ## the Rust tests, which need no Python
 	cargo test --locked --no-default-features
 
-.PHONY: outside scenarios
+.PHONY: outside outside-freethreaded scenarios scenarios-freethreaded
 
 # SUDO= runs as root what then does more than it may by itself: installing, faults of disks and networks.
 outside: build $(VENV)/.outside ## tests/outside: well-known programs and clients at the other end; installs them where that is Debian, as root
 	$(SUDO) tools/outside.sh
 	$(SUDO) $(BIN)/python -m pytest tests/outside
 ifneq ($(PYTHON_FREETHREADED),)
-	@$(MAKE) --no-print-directory $(VENV_FT)/.built $(VENV_FT)/.outside
-	$(SUDO) env PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest tests/outside
+	@$(MAKE) --no-print-directory outside-freethreaded
 endif
+
+outside-freethreaded: $(VENV_FT)/.built $(VENV_FT)/.outside ## the same on a free-threaded interpreter alone
+	$(SUDO) tools/outside.sh
+	$(SUDO) env PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest tests/outside
 
 scenarios: build ## tests/scenarios, what docs/reliability.md lists; all of them on Linux, as root
 	$(SUDO) $(BIN)/python -m pytest tests/scenarios
+ifneq ($(PYTHON_FREETHREADED),)
+	@$(MAKE) --no-print-directory scenarios-freethreaded
+endif
+
+scenarios-freethreaded: $(VENV_FT)/.built ## the same on a free-threaded interpreter alone
+	$(SUDO) env PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest tests/scenarios
 
 # Packages that tests/outside uses: without them those tests are skipped, no others.
 $(VENV)/.outside $(VENV_FT)/.outside: %/.outside: %/.tools
