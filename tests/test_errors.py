@@ -489,6 +489,13 @@ async def take_over_what_is_of_another_kind(stack):
     sock.fromfd(s.fileno())
 
 
+async def take_over_what_is_no_socket(stack):
+    reading, writing = os.pipe()
+    stack.callback(os.close, reading)
+    stack.callback(os.close, writing)
+    sock.fromfd(reading)
+
+
 async def call_by_the_handle_of_another_system(stack):
     sock.kqueue_fd()
 
@@ -527,6 +534,17 @@ async def run_out_of_descriptors(stack):
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
     stack.enter_context(sock.tcp())
+
+
+async def run_out_of_descriptors_in_sendfile(stack):
+    import resource
+
+    client, _ = await pair(stack)
+    file = stack.enter_context(open(__file__, 'rb'))  # noqa: SIM115
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    await client.sendfile(file)
 
 
 async def run_out_of_descriptors_for_a_poller(stack):
@@ -676,8 +694,15 @@ MESSAGES = [
     (bind_twice, rf'address_already_in_use: bind udp {PORT}: .* \(EADDRINUSE\): .* port 0 takes any free port'),
     (bind_elsewhere, r'address_not_available: bind tcp 192\.0\.2\.1:0: .* \(EADDRNOTAVAIL\): this host has no such'),
     (connect_to_nobody, rf'connection_refused: connect tcp {PORT}: .* \(ECONNREFUSED\): nobody listens there'),
-    (be_reset, rf'connection_reset: recv tcp {PORT}: .* \(ECONNRESET\): .*: connect anew'),
-    (system('ECONNABORTED'), r'connection_aborted: connect tcp 127\.0\.0\.1:1: .* \(ECONNABORTED\): .*: connect anew'),
+    (
+        be_reset,
+        rf'connection_reset: recv tcp {PORT}: .* \(ECONNRESET\): the peer has closed it with data unread, or has gone: '
+        r'connect anew',
+    ),
+    (
+        system('ECONNABORTED'),
+        r'connection_aborted: connect tcp 127\.0\.0\.1:1: .*: this host gave the connection up: connect anew',
+    ),
     (send_after_shutdown, rf'broken_pipe: send tcp {PORT}: .* \(EPIPE\): this end was shut down, or the peer'),
     (system('ETIMEDOUT'), r'timeout: connect tcp 127\.0\.0\.1:1: .* \(ETIMEDOUT\): the peer does not answer'),
     (
@@ -760,6 +785,14 @@ MESSAGES = [
         get_from_a_closed_queue,
         r"closed: get from a queue: thread 'test' in get_from_a_closed_queue, .*, has closed it, and no item is left",
     ),
+    (
+        run_out_of_descriptors_in_sendfile,
+        r'too_many_open_files: duplicate descriptor \d+ for sendfile: .* \(EMFILE\): .*raise the limit',
+    ),
+    (
+        take_over_what_is_no_socket,
+        r'invalid_argument: take over descriptor \d+: .* \(ENOTSOCK\): the descriptor is of something else: pass',
+    ),
     (run_out_of_descriptors_for_a_poller, r'too_many_open_files: make a poller: .* \(EMFILE\): .*raise the limit'),
     (connect_to_a_path_with_a_zero_byte, r'invalid_argument: connect tcp /tmp/a.*b: a path has no zero byte in it'),
     (
@@ -822,6 +855,18 @@ MESSAGES = [
         accept_without_listening,
         rf'invalid_argument: accept tcp {PORT}: .* \(EINVAL\): listen\(\) comes first',
     ),
+    (
+        system('ENOTCONN'),
+        r'not_connected: connect tcp 127\.0\.0\.1:1: .*: connect\(\) comes first, and the peer must not have gone',
+    ),
+    (
+        system('EINVAL'),
+        r'invalid_argument: connect tcp 127\.0\.0\.1:1: .*: the OS does not take that value, or not in this state of',
+    ),
+    (
+        system('EFAULT'),
+        r'invalid_argument: connect tcp 127\.0\.0\.1:1: .*: the OS does not take that, or not in this state of the',
+    ),
     (system('EBADF'), r'invalid_argument: connect tcp 127\.0\.0\.1:1: .* \(EBADF\): something else has closed'),
     (look_up_a_name, r"host_not_found: look up 'no-such-host', port 0: .*: is the name right"),
     (
@@ -870,6 +915,89 @@ def test_messages_say_what_was_tried_on_which_address_and_what_to_do(provoke, sa
     error = run(main)
     assert re.match(says, str(error)), str(error)
     assert str(error).startswith(error.err + ': ')
+
+
+#: What helps where the OS's number has no name of ours: what an operation on a socket, or on a file that is sent, may
+#: meet, as the manuals of their calls say.
+ADVICE = {
+    'EAGAIN': 'it cannot be done at this moment: try again later',
+    'EALREADY': 'a connect goes on already: wait for its end, or make another socket',
+    'EBUSY': 'something else uses that: wait until it does not, or choose another',
+    'EDQUOT': 'the quota of that disk is used up: remove files there',
+    'EEXIST': 'it is there already: once is enough',
+    'EINPROGRESS': 'it has been begun before: wait for its end, or make another socket',
+    'EINTR': 'a signal broke it off: do it again',
+    'EIO': 'the disk or the device fails: the log of the system says more',
+    'EISDIR': 'that is a folder, where a file has to be',
+    'ELOOP': 'the symbolic links of that path lead round in a circle, or are too many',
+    'ENODEV': 'there is no such device or interface: socket.if_nameindex() lists what there is',
+    'ENOENT': 'no socket has that path: is the server up?',
+    'ENOSPC': 'a disk, or a table of the system (that of watched descriptors, say), is full: make room there',
+    'ENOTDIR': 'a part of that path is a file, where a folder has to be',
+    'ENXIO': 'there is no such device, or nobody at its other end',
+    'EOVERFLOW': 'a number is too large for this OS: take less at once',
+    'EPROTO': 'the peer, or something on the way, does not keep to the protocol: connect anew',
+    'EROFS': 'that disk is read-only: choose a path on another one',
+    'ESPIPE': 'a pipe, or a device, has no offset: leave it out',
+    'ESTALE': 'the file has gone from its server: open it anew',
+}
+#: Of what has no advice of its own.
+NO_MORE = 'the OS says no more: the manual of its call lists what can be the cause'
+
+
+@pytest.mark.parametrize('symbol', sorted(set(_errors._HERE.values()) | {*ADVICE} & {*dir(errno)}))
+def test_every_error_of_the_os_comes_with_advice(symbol):
+    wanted = ADVICE.get(symbol)
+    if symbol in _errors._HERE.values():
+        number = next(number for number, name in _errors._HERE.items() if name == symbol)
+        error = _errors.from_os(number, 'connect tcp 1.2.3.4:5')
+        before = f'{error.err}: connect tcp 1.2.3.4:5: {os.strerror(number)} ({symbol}): '
+        assert str(error).startswith(before)
+        advice = str(error).removeprefix(before)
+        # Whatever has a name has advice of its own.
+        assert (advice == NO_MORE) == (error.err == 'other' and wanted is None)
+        assert len(advice.split()) > 2
+        assert wanted is None or (error.err, advice) == ('other', wanted)
+    # Of a file that cannot be read the C library says it, on any OS.
+    number = getattr(errno, symbol, None)
+    if number is not None and errno.errorcode[number] == symbol:
+        error = _errors.from_file(OSError(number, 'words'), 'read the file for sendfile to 1.2.3.4:5')
+        before = f'{error.err}: read the file for sendfile to 1.2.3.4:5: words ({symbol}): '
+        assert str(error).startswith(before)
+        assert len(str(error).removeprefix(before).split()) > 2
+        assert wanted is None or str(error) == before + wanted
+
+
+@pytest.mark.parametrize(
+    ('symbol', 'advice'),
+    [
+        ('EACCES', 'the file may not be read by this process'),
+        ('EBADF', "the file is not open for reading: sendfile takes one of mode 'rb'"),
+        ('EINVAL', 'it is no file that can be read, or not from that offset'),
+    ],
+)
+def test_advice_about_a_file_is_not_that_about_a_socket(symbol, advice):
+    error = _errors.from_file(OSError(getattr(errno, symbol), 'words'), 'read the file for sendfile to 1.2.3.4:5')
+    assert str(error) == f'{error.err}: read the file for sendfile to 1.2.3.4:5: words ({symbol}): {advice}'
+
+
+@pytest.mark.parametrize(
+    ('address', 'advice'),
+    [
+        ('/tmp/s', 'something has that path: remove it'),
+        ('s', 'something has that path: remove it'),
+        ('\\0name', 'port 0 takes any free port'),
+        ('127.0.0.1:80', 'port 0 takes any free port'),
+        ('[::1]:80', 'port 0 takes any free port'),
+    ],
+)
+def test_advice_about_an_address_in_use_goes_by_what_it_is(address, advice):
+    assert advice in str(_errors.from_os(errno.EADDRINUSE, f'bind tcp {address}'))
+
+
+def test_number_that_the_os_has_no_name_for_comes_with_advice_too():
+    error = _errors.from_os(99_999, 'recv tcp 1.2.3.4:5')
+    assert str(error) == f'other: recv tcp 1.2.3.4:5: {os.strerror(99_999)} (99999): {NO_MORE}'
 
 
 def test_a_message_of_every_error_is_read():
@@ -974,6 +1102,11 @@ async def word_for_release(stack):
 @misuse(ValueError, r'^release takes 1 permit or more, not 0$')
 async def release_of_nothing(stack):
     sock.Semaphore().release(0)
+
+
+@misuse(TypeError, r'^maxsize must be a number of items, not str$')
+async def word_for_the_size_of_a_queue(stack):
+    sock.Queue('x')
 
 
 @misuse(ValueError, r'^value must be 0 or more permits, not -1$')

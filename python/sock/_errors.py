@@ -307,12 +307,31 @@ _NUMBERS = {
 
 # What may help; by the OS's own name, or by ours.
 _HINTS = {
+    'EAGAIN': 'it cannot be done at this moment: try again later',
+    'EALREADY': 'a connect goes on already: wait for its end, or make another socket',
     'EBADF': 'something else has closed the descriptor: only close() or detach() of the socket may',
+    'EBUSY': 'something else uses that: wait until it does not, or choose another',
     'EDESTADDRREQ': 'connect() comes first, or send() with an address',
+    'EDQUOT': 'the quota of that disk is used up: remove files there',
+    'EEXIST': 'it is there already: once is enough',
+    'EINPROGRESS': 'it has been begun before: wait for its end, or make another socket',
+    'EINTR': 'a signal broke it off: do it again',
     'EINVAL': 'the OS does not take that value, or not in this state of the socket',
+    'EIO': 'the disk or the device fails: the log of the system says more',
+    'EISDIR': 'that is a folder, where a file has to be',
+    'ELOOP': 'the symbolic links of that path lead round in a circle, or are too many',
+    'ENODEV': 'there is no such device or interface: socket.if_nameindex() lists what there is',
     'ENOENT': 'no socket has that path: is the server up?',
     'ENOPROTOOPT': 'this kernel, or this kind of socket, does not have the option',
-    'ENOTSOCK': 'the descriptor is of something else',
+    'ENOSPC': 'a disk, or a table of the system (that of watched descriptors, say), is full: make room there',
+    'ENOTDIR': 'a part of that path is a file, where a folder has to be',
+    'ENOTSOCK': 'the descriptor is of something else: pass that of a socket',
+    'ENXIO': 'there is no such device, or nobody at its other end',
+    'EOVERFLOW': 'a number is too large for this OS: take less at once',
+    'EPROTO': 'the peer, or something on the way, does not keep to the protocol: connect anew',
+    'EROFS': 'that disk is read-only: choose a path on another one',
+    'ESPIPE': 'a pipe, or a device, has no offset: leave it out',
+    'ESTALE': 'the file has gone from its server: open it anew',
     'access_denied': 'it needs rights that this process lacks (ports below 1024 do), or a firewall forbids it',
     'address_already_in_use': 'another socket has this address; port 0 takes any free port',
     'address_not_available': 'this host has no such address, or no port of it is free',
@@ -328,21 +347,27 @@ _HINTS = {
     'no_buffer_space': 'the system is short of memory for it: try again later, or less at once',
     'not_connected': 'connect() comes first, and the peer must not have gone',
     'not_supported': 'this OS, or this kind of socket, cannot do it',
+    'other': 'the OS says no more: the manual of its call lists what can be the cause',
     'timeout': 'the peer does not answer: is it up, and does no firewall drop the packets?',
     'too_many_open_files': 'close sockets, or raise the limit (ulimit -n)',
 }
 
-# The same where the operation, which is the first word of what was tried, makes a difference.
+# The same where the operation, which is the first word of what was tried, makes a difference; 'path' after it: on the
+# address of a file.
 _HINTS_OF = {
     ('accept', 'EINVAL'): 'listen() comes first',
     ('bind', 'EINVAL'): 'a socket is bound once, before it is connected, and a link-local address needs its scope',
     ('bind', 'ENOENT'): 'there is no such folder',
+    ('bind path', 'EADDRINUSE'): 'something has that path: remove it, if it is what a server has left behind',
     ('listen', 'EINVAL'): 'a connected socket does not listen: make another one',
     ('listen', 'ENOENT'): 'there is no such folder',
+    ('read', 'EACCES'): 'the file may not be read by this process',
+    ('read', 'EBADF'): "the file is not open for reading: sendfile takes one of mode 'rb'",
+    ('read', 'EINVAL'): 'it is no file that can be read, or not from that offset',
+    ('read', 'EPERM'): 'the file may not be read by this process',
     ('send', 'EINVAL'): 'the OS does not take that, as the port 0',
     ('setopt', 'ENOENT'): 'the system has nothing of that name',
 }
-_PATH_IN_USE = 'something has that path: remove it, if it is what a server has left behind'
 
 # The same for look-ups.
 _GAI_HINTS = {
@@ -370,19 +395,20 @@ def normalize(number: int, platform: str = sys.platform) -> str:
     return _BY_SYMBOL.get(symbols.get(number, ''), 'other')
 
 
+def _advice(err: str, symbol: str, what: str) -> str:
+    operation = what.partition(' ')[0]
+    # Every other address ends in its port, or is a name after a zero byte.
+    has_path = not what.rpartition(':')[2].isdigit() and '\\0' not in what
+    of_path = _HINTS_OF.get((f'{operation} path', symbol)) if has_path else None
+    return of_path or _HINTS_OF.get((operation, symbol)) or _HINTS.get(symbol) or _HINTS[err]
+
+
 def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:
     """The exception for an OS's error number; ``what`` says what was tried and on which address."""
     err = normalize(number)
     text = os.strerror(number)
     symbol = _HERE.get(number, str(number))
-    message = f'{what}: {text} ({symbol})'
-    hint = _HINTS_OF.get((what.partition(' ')[0], symbol)) or _HINTS.get(symbol) or _HINTS.get(err)
-    has_port = what.rpartition(':')[2].isdigit()
-    if err == 'address_already_in_use' and what.startswith('bind ') and not has_port and '\\0' not in what:
-        # Nor is it a name without a file.
-        hint = _PATH_IN_USE
-    if hint:
-        message += f': {hint}'
+    message = f'{what}: {text} ({symbol}): {_advice(err, symbol, what)}'
     error = _CLASSES[err](message, errno=number, sent=sent, received=received, data=data)
     error.strerror = text
     return error
@@ -392,7 +418,8 @@ def from_file(failed: OSError, what: str) -> Error:
     """The exception for what a file raised, whose number is of C's library on any OS."""
     number = failed.errno or 0
     symbol = _errno.errorcode.get(number, str(number))
-    error = _CLASSES[_BY_SYMBOL.get(symbol, 'other')](f'{what}: {failed.strerror} ({symbol})', errno=number)
+    err = _BY_SYMBOL.get(symbol, 'other')
+    error = _CLASSES[err](f'{what}: {failed.strerror} ({symbol}): {_advice(err, symbol, what)}', errno=number)
     error.strerror = failed.strerror
     return error
 
@@ -428,7 +455,7 @@ def from_gai(failed: OSError, what: str) -> Error:
     if not isinstance(failed, socket.gaierror):
         return from_os(number or 0, what)
     err = _BY_GAI.get(number or 0, 'other')
-    hint = _GAI_HINTS.get(err)
-    error = _CLASSES[err](f'{what}: {failed.strerror or failed}{f": {hint}" if hint else ""}', errno=number)
+    hint = _GAI_HINTS.get(err) or _HINTS[err]
+    error = _CLASSES[err](f'{what}: {failed.strerror or failed}: {hint}', errno=number)
     error.strerror = failed.strerror or ''
     return error
