@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import itertools
 import os
 import re
@@ -259,6 +260,43 @@ def test_reliability_names_the_tests_of_all_80_scenarios():
     }
     assert named == there
     assert {number for number, _ in named} == set(range(1, 81)), 'a scenario without a test'
+
+
+def words_of(text):
+    return set(re.findall(r"[\w'-]+(?:\.\w+)*", text.replace('`', ' ').lower()))
+
+
+def scenario_rows():
+    """Of each scenario: its number; what happens, and what is expected."""
+    text = (ROOT / 'docs' / 'reliability.md').read_text()
+    rows = re.findall(r'^\| (\d+) \| (.*) \| (.*) \| .* \|$', text, re.M)
+    return [(int(number), f'{happens} {expected}') for number, happens, expected in rows]
+
+
+@functools.cache
+def scenario_docstrings():
+    """The words of the docstrings of each scenario's tests, together."""
+    words = {}
+    for path in (Path(__file__).parent / 'scenarios').glob('test_*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (found := re.match(r'test_s(\d+)_', node.name)):
+                docstring = ast.get_docstring(node) or ''
+                assert re.match(rf'Scenario {int(found[1])}: ', docstring), node.name
+                words.setdefault(int(found[1]), set()).update(words_of(docstring))
+    return words
+
+
+@pytest.mark.parametrize(('number', 'row'), scenario_rows(), ids=lambda part: part if isinstance(part, int) else '')
+def test_docstrings_of_a_scenario_have_each_word_of_its_row(number, row):
+    assert words_of(row) - scenario_docstrings()[number] == set()
+
+
+def test_skips_for_the_lack_of_a_program_are_those_that_may_not_be_where_all_are_installed():
+    tests = [path for path in Path(__file__).parent.rglob('*.py') if path != Path(__file__)]
+    found = [each for path in tests for each in re.findall(r'which\([^)]*\)+ is None.{0,200}', path.read_text(), re.S)]
+    assert len(found) >= 6
+    for each in found:
+        assert 'not installed' in each
 
 
 SCENARIO = """

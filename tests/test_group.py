@@ -100,6 +100,12 @@ def test_exception_of_the_block_cancels_the_threads():
     run(main)
 
 
+def test_group_outside_a_thread_is_told_what_to_do():
+    says = r'^a group works inside a sock thread: start one with sock\.newthread\(\) or sock\.run\(\)$'
+    with pytest.raises(RuntimeError, match=says):
+        sock.group().__aenter__().send(None)
+
+
 def test_several_exceptions_come_out_as_a_group():
     async def main():
         async def fails_when_cancelled():

@@ -2,13 +2,15 @@
 
 import ast
 import re
+from collections import Counter
 
 import pytest
 from support import TESTS
 
 SOURCES = TESTS.parent
 
-#: So many characters of whole words of a message, in a string of a test, show that the test reads it.
+#: So many characters of whole words of a message, which no other message has, in a string of a test, show that the test
+#: reads it.
 PIECE = 12
 
 #: What no test reads, by its words alone, and why.
@@ -18,6 +20,7 @@ UNREAD = {
     'sendfile is over nobody waits for what is read': 'it ends a call whose answer is dropped',
     'sock was built wrong sock Thread has no place for weak references or objects of several kinds so that '
     'their memory cannot be used again': 'no build of this interpreter is so',
+    'sleep_until takes': 'it goes on in the words of another, that of `SleepJob`, which alone cannot be told from it',
     'the buffers changed while they were looked at': 'they are in a list of our own, which nobody else has',
 }
 
@@ -59,13 +62,12 @@ def strings_of_rust(source):
 
 
 def pieces(parts):
-    """All sequences of words that are just long enough."""
+    """All sequences of words that are long enough."""
     for part in parts:
         text = plain(part)
-        for start in (0, *(space.end() for space in re.finditer(' ', text))):
-            if len(text) - start >= PIECE:
-                end = text.find(' ', start + PIECE)
-                yield text[start:] if end < 0 else text[start:end]
+        begins = [0, *(space.end() for space in re.finditer(' ', text))]
+        ends = [*(space.start() for space in re.finditer(' ', text)), len(text)]
+        yield from (text[begin:end] for begin in begins for end in ends if end - begin >= PIECE)
 
 
 def messages(sources):
@@ -77,8 +79,22 @@ def messages(sources):
 
 
 def unread(sources, tests):
-    read = '\n'.join(plain(part) for parts in tests for part in parts)
-    return sorted({words for words, some in messages(sources) if not any(piece in read for piece in some)})
+    """The messages that no test reads by a piece which no other message has."""
+    texts = {plain(part) for parts in tests for part in parts}
+    read = '\n'.join(texts)
+    found = dict(messages(sources))
+    having = Counter(piece for some in found.values() for piece in some)
+    own = {words: {piece for piece in some if having[piece] == 1} for words, some in found.items()}
+
+    def is_read(words):
+        if own[words]:
+            return any(piece in read for piece in own[words])
+        # All of it is in longer ones: it has to be in a text that has nothing of what these have besides.
+        whole = max(found[words], key=len)
+        longer = {piece for other, some in found.items() if whole in some for piece in own[other]}
+        return any(whole in text and not any(piece in text for piece in longer) for text in texts)
+
+    return sorted(words for words in found if not is_read(words))
 
 
 def of_library():
@@ -124,3 +140,10 @@ def test_messages_are_found_in_both_languages_and_read_in_part():
         'is an oddity that nobody met',
     ]
     assert unread(sources, [[r'^\d+ is a thing that \w+'], ['it is an oddity that']]) == []
+
+
+def test_what_several_messages_have_shows_none_of_them_and_one_within_another_is_read_alone():
+    sources = [['', ' must be a number'], ['backlog must be a number'], ['port must be a number of 16 bits']]
+    assert unread(sources, [['must be a number']]) == ['backlog must be a number', 'port must be a number of 16 bits']
+    assert unread(sources, [['backlog must be a number'], ['number of 16 bits']]) == ['must be a number']
+    assert unread(sources, [['port must be a number'], ['^backlog must be'], ['size must be a number']]) == []

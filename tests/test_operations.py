@@ -1,6 +1,7 @@
 """One table: every operation, in every situation."""
 
 import ast
+import atexit
 import contextlib
 import dataclasses
 import io
@@ -214,14 +215,9 @@ def acquiring(make):
     )
 
 
-#: A regular file, which the OS may send by itself, open for all tests.
+#: A regular file, which the OS may send by itself, open for all tests, those of a scenario too.
 FILE = open(__file__, 'rb')  # noqa: SIM115
-
-
-@pytest.fixture(scope='module', autouse=True)
-def closes_file():
-    yield
-    FILE.close()
+atexit.register(FILE.close)
 
 
 RESET = (sock.ConnectionReset, sock.BrokenPipe)

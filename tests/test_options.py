@@ -752,7 +752,7 @@ def test_bool_takes_bools_and_0_and_1(tcp, value):
         ('so_rcvbuf', True, TypeError, 'so_rcvbuf takes an int, not bool'),
         ('so_rcvbuf', -1, ValueError, 'so_rcvbuf takes 0 to'),
         ('so_rcvbuf', 2**40, ValueError, 'so_rcvbuf takes 0 to'),
-        ('so_linger', 'x', TypeError, 'so_linger takes seconds'),
+        ('so_linger', 'x', TypeError, 'so_linger takes seconds or None'),
         ('so_linger', True, TypeError, 'so_linger takes seconds or None, not bool'),
         ('so_linger', False, TypeError, 'so_linger takes seconds or None, not bool'),
         ('tcp_keepidle', True, TypeError, 'tcp_keepidle takes seconds, not bool'),
@@ -766,6 +766,18 @@ def test_wrong_values(tcp, name, value, error, says):
         tcp.setopt(name, value)
 
 
+@pytest.mark.parametrize(
+    ('name', 'wanted'),
+    [
+        ('ip_add_membership', "a tuple of a group's address and an interface"),
+        ('ip_add_source_membership', "a tuple of a group's address, an interface and a source's address"),
+    ],
+)
+def test_group_without_its_interface_is_told_what_it_takes(udp, name, wanted):
+    with pytest.raises(TypeError, match=f'^{name} takes {wanted}, not str$'):
+        udp.setopt(name, '239.1.2.3')
+
+
 @pytest.mark.parametrize(('name', 'near'), [('tcp_nodelai', 'tcp_nodelay'), ('so_keepaliv', 'so_keepalive')])
 def test_unknown_names_are_value_errors_with_near_misses(tcp, name, near):
     for call in (lambda: tcp.getopt(name), lambda: tcp.setopt(name, 1)):
@@ -774,7 +786,7 @@ def test_unknown_names_are_value_errors_with_near_misses(tcp, name, near):
 
 
 def test_unknown_name_with_nothing_near(tcp):
-    with pytest.raises(ValueError, match=r'sock\.options\(\) lists'):
+    with pytest.raises(ValueError, match=r"^unknown option 'zzz'; sock\.options\(\) lists what there is$"):
         tcp.getopt('zzz')
 
 

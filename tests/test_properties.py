@@ -309,15 +309,46 @@ def test_any_contiguous_buffer_is_sent_as_it_is(kind, data, maxlen):
         assert unread(there) == octets(buf)[:maxlen]
 
 
-@few
-@given(st.integers(2, 5), st.integers(0, 50), st.booleans())
-def test_buffers_with_gaps_are_refused(step, length, backwards):
-    view = memoryview(bytearray(step * length + step + 1))[:: -step if backwards else step]
+def with_gaps(length, step, backwards):
+    return memoryview(bytearray(step * length + step + 1))[:: -step if backwards else step]
+
+
+def read_only(length, step, backwards):
+    data = memoryview(bytes(length + 1))
+    return [data, bytes(data), data[step % length :] if length else data, data.cast('b')][step - 2]
+
+
+def released(length, step, backwards):
+    view = memoryview(bytearray(step * length + 1))[step % (length + 1) :]
+    view.release()
+    return view
+
+
+#: What no operation may write to, and with what it is refused; what none may read from either.
+REFUSED = {with_gaps: (TypeError, BufferError), read_only: TypeError, released: ValueError}
+UNREADABLE = {with_gaps, released}
+
+
+@some
+@given(st.sampled_from(list(REFUSED)), st.integers(0, 50), st.integers(2, 5), st.booleans())
+def test_buffers_with_gaps_read_only_and_released_ones_are_refused(kind, length, step, backwards):
+    view = kind(length, step, backwards)
     here, there = socket.socketpair()
     with there, sock.fromsocket(here) as conn:
-        for call in (conn.recv, conn.recvn, conn.send):
-            with pytest.raises((TypeError, BufferError)):
+        there.send(b'left where it is')
+        calls = [conn.recv, conn.recvn]
+        if kind in UNREADABLE:
+            calls.append(conn.send)
+        for call in calls:
+            with pytest.raises(REFUSED[kind]):
                 call(view)
+        if kind is read_only:
+            assert not any(bytes(view))
+
+        async def main():
+            return await conn.recv(100)
+
+        assert run(main()) == b'left where it is'
 
 
 @pytest.mark.skipif(not LINUX, reason='memory that is not there until it is written: Linux')

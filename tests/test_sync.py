@@ -202,6 +202,8 @@ def test_semaphore_try_acquire_and_release_of_several():
             limit.release(wrong)
     with pytest.raises(ValueError, match='0 or more'):
         sock.Semaphore(-1)
+    with pytest.raises(TypeError, match=r'^value must be a number of permits, not str$'):
+        sock.Semaphore('1')
 
 
 def test_semaphore_permit_of_a_cancelled_waiter_is_handed_on():
@@ -441,7 +443,7 @@ def test_condition_misuse_is_told():
             await condition.wait()
         with pytest.raises(RuntimeError, match='needs the lock'):
             condition.notify()
-        with pytest.raises(TypeError, match=r'sock\.Lock'):
+        with pytest.raises(TypeError, match=r'^Condition takes a sock\.Lock, not int$'):
             sock.Condition(5)
 
     run(main)

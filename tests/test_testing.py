@@ -460,6 +460,7 @@ def trace(seed, threads=1):
     with sock.testing.virtual_clock(), sock.testing.chaos(seed) as chaos:
         sock.run(main, threads=threads)
         assert chaos.seed == seed
+        assert repr(chaos) == f'<sock.testing.Chaos seed={seed}>'
     assert sum(each for each in seen if isinstance(each, int)) == 3000
     return seen
 

@@ -170,19 +170,25 @@ def test_cancel_lets_a_call_that_runs_end():
 
 
 @pytest.mark.parametrize(
-    ('call', 'error'),
+    ('call', 'error', 'says'),
     [
-        (lambda: sock.runevery(0, print), ValueError),
-        (lambda: sock.runevery(-1, print), ValueError),
-        (lambda: sock.runevery(float('nan'), print), ValueError),
-        (lambda: sock.runevery(5e-324, print), ValueError),
-        (lambda: sock.runafter(1, 'x'), TypeError),
-        (lambda: sock.runat('x', print), TypeError),
-        (lambda: sock.runafter(None, print), TypeError),
+        (lambda: sock.runevery(0, print), ValueError, 'runevery takes 1e-09 seconds or more, not 0'),
+        (lambda: sock.runevery(-1, print), ValueError, 'runevery takes 1e-09 seconds or more, not -1'),
+        (lambda: sock.runevery(float('nan'), print), ValueError, 'runevery takes seconds, not nan'),
+        (lambda: sock.runevery(5e-324, print), ValueError, 'runevery takes 1e-09 seconds or more, not 5e-324'),
+        (lambda: sock.runafter(1, 'x'), TypeError, 'runafter takes a function, plain or async, not str'),
+        (lambda: sock.runat('x', print), TypeError, r'runat takes a sock\.clock\(\) value, not str'),
+        (lambda: sock.runafter(None, print), TypeError, 'runafter takes seconds, not NoneType'),
+        (lambda: sock.runevery('x', print), TypeError, 'runevery takes seconds, not str'),
+        (
+            lambda: sock.sleep_job().sleep(1).send(None),
+            RuntimeError,
+            r'sleep works only inside a sock thread: start one with sock\.newthread\(\) or sock\.run\(\)',
+        ),
     ],
 )
-def test_wrong_arguments_are_refused(call, error):
-    with pytest.raises(error):
+def test_wrong_arguments_are_refused(call, error, says):
+    with pytest.raises(error, match=f'^{says}$'):
         call()
 
 
