@@ -144,8 +144,10 @@ def descriptors(count):
     if hard != resource.RLIM_INFINITY and hard < count:
         pytest.skip(f'needs {count} descriptors, and may have {hard}')
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def is_open(fd):

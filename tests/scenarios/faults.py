@@ -391,7 +391,7 @@ def netem():
     """A loopback of a network namespace of its own, under netem, which does nothing to its packets yet."""
     with namespace():
         if shutil.which('tc') is None:
-            pytest.skip('needs tc, of iproute2')
+            pytest.skip('tc, of iproute2, is not installed: it asks the kernel for netem')
         words = ['tc', 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', 'delay', '0ms']
         added = subprocess.run(words, capture_output=True, text=True, env=OTHERS)
         if added.returncode:

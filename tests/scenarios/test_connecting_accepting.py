@@ -36,7 +36,7 @@ def connect(listener):
 
 
 def test_s13_connect_refused(run, dead_port):
-    """Scenario 13: connect: refused -> its `err`; no descriptor left."""
+    """Scenario 13: connect: refused -> each its `err`; no descriptor left."""
 
     async def main():
         with sock.tcp() as s, live() as there:
@@ -62,7 +62,7 @@ def test_s13_connect_refused(run, dead_port):
     ],
 )
 def test_s13_connect_unreachable(run, route, host, error, err):
-    """Scenario 13: connect: unreachable -> its `err`; no descriptor left."""
+    """Scenario 13: connect: unreachable -> each its `err`; no descriptor left."""
 
     async def main():
         with sock.tcp() as s:
@@ -89,7 +89,7 @@ def accept_and_reset(there):
 
 
 def test_s13_connect_reset_is_told_by_connect_or_by_the_recv_after_it(run):
-    """Scenario 13: connect: reset -> its `err`; no descriptor left."""
+    """Scenario 13: connect: reset -> each its `err`; no descriptor left."""
 
     async def main():
         with live() as there, sock.tcp() as s:
@@ -106,7 +106,7 @@ def test_s13_connect_reset_is_told_by_connect_or_by_the_recv_after_it(run):
 
 @pytest.mark.skipif(not LINUX, reason='which of the two tells it, is known of Linux')
 def test_s13_reset_that_comes_while_connect_waits_is_told_by_connect(run):
-    """Scenario 13: connect: reset -> its `err`; no descriptor left."""
+    """Scenario 13: connect: reset -> each its `err`; no descriptor left."""
     told = []
 
     async def main():
@@ -131,7 +131,7 @@ def test_s13_reset_that_comes_while_connect_waits_is_told_by_connect(run):
 
 @pytest.mark.skipif(not LINUX, reason='which of the two tells it, is known of Linux')
 def test_s13_reset_that_comes_after_connect_is_told_by_recv(run):
-    """Scenario 13: connect: reset -> its `err`; no descriptor left."""
+    """Scenario 13: connect: reset -> each its `err`; no descriptor left."""
 
     async def main():
         with live() as there, sock.tcp() as s:
@@ -156,12 +156,14 @@ def connecting_expires(run, address):
 
 
 def test_s13_connect_to_a_full_backlog_expires(run, black_hole):
-    """Scenario 13: connect: black hole with `expires` -> its `err`; the socket closed on expiry; no descriptor left."""
+    """Scenario 13: connect: black hole with `expires` -> each its `err`; the socket closed on expiry; no descriptor
+    left."""
     connecting_expires(run, black_hole)
 
 
 def test_s13_connect_to_a_black_hole_expires(run):
-    """Scenario 13: connect: black hole with `expires` -> its `err`; the socket closed on expiry; no descriptor left.
+    """Scenario 13: connect: black hole with `expires` -> each its `err`; the socket closed on expiry; no descriptor
+    left.
 
     A link that swallows all packets.
     """
@@ -226,7 +228,7 @@ def test_s14_all_addresses_dead(run, names, dead_port):
 
 
 def test_s15_connect_twice(run):
-    """Scenario 15: connect twice -> a clear result, no hang."""
+    """Scenario 15: connect twice -> clear results, no hang."""
 
     async def main():
         with live() as there, sock.tcp() as s:
@@ -242,7 +244,7 @@ def test_s15_connect_twice(run):
 
 
 def test_s15_connect_while_connecting(run, black_hole):
-    """Scenario 15: connect while connecting -> a clear result, no hang."""
+    """Scenario 15: connect while connecting -> clear results, no hang."""
 
     async def connecting(s):
         await s.connect(black_hole)
@@ -262,7 +264,7 @@ def test_s15_connect_while_connecting(run, black_hole):
 
 @pytest.mark.skipif(not LINUX, reason='other systems refuse a connection to oneself')
 def test_s15_connect_to_oneself(run):
-    """Scenario 15: connect to oneself (simultaneous open) -> a clear result, no hang."""
+    """Scenario 15: connect to oneself (simultaneous open) -> clear results, no hang."""
 
     async def main():
         with sock.tcp() as s:
@@ -516,7 +518,7 @@ def test_s18_each_connection_goes_to_exactly_one(run, listener):
 
 
 def test_s19_listen_on_a_port_in_time_wait(run, listener):
-    """Scenario 19: listen on a port in TIME_WAIT right after a restart -> works."""
+    """Scenario 19: listen on a port in TIME_WAIT right after a restart -> works (Linux, macOS)."""
     port = listener.local_addr.port
 
     async def main():

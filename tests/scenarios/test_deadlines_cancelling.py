@@ -248,7 +248,8 @@ async def _within(t, conn):
 
 @pytest.mark.parametrize('wait', WAITS)
 def test_s37_deadline_that_has_passed_ends_the_wait_at_once(run, wait):
-    """Scenario 37: `expires` in the past, now, inf, nan, negative, huge, an int -> defined; nan is a ValueError."""
+    """Scenario 37: `expires` in the past, now, negative, an int; inf or huge; nan -> what can be done at once is done,
+    else `Timeout` at once; waits on; nan is a ValueError."""
 
     async def main():
         now = sock.clock()
@@ -267,7 +268,8 @@ def test_s37_deadline_that_has_passed_ends_the_wait_at_once(run, wait):
 
 @pytest.mark.parametrize('wait', WAITS)
 def test_s37_deadline_that_never_comes_waits_on(run, wait):
-    """Scenario 37: `expires` in the past, now, inf, nan, negative, huge, an int -> defined; nan is a ValueError."""
+    """Scenario 37: `expires` in the past, now, negative, an int; inf or huge; nan -> what can be done at once is done,
+    else `Timeout` at once; waits on; nan is a ValueError."""
 
     async def waits(conn, expires):
         await WAITS[wait](conn, expires)
@@ -289,7 +291,8 @@ def test_s37_deadline_that_never_comes_waits_on(run, wait):
 
 @pytest.mark.parametrize('wait', WAITS)
 def test_s37_nan_is_a_value_error_and_touches_nothing(run, wait):
-    """Scenario 37: `expires` in the past, now, inf, nan, negative, huge, an int -> defined; nan is a ValueError."""
+    """Scenario 37: `expires` in the past, now, negative, an int; inf or huge; nan -> what can be done at once is done,
+    else `Timeout` at once; waits on; nan is a ValueError."""
 
     async def main():
         conn, other = connection()
@@ -306,7 +309,8 @@ def test_s37_nan_is_a_value_error_and_touches_nothing(run, wait):
 
 
 def test_s37_what_can_be_done_at_once_is_done_though_the_deadline_has_passed(run):
-    """Scenario 37: `expires` in the past, now, inf, nan, negative, huge, an int -> defined; nan is a ValueError."""
+    """Scenario 37: `expires` in the past, now, negative, an int; inf or huge; nan -> what can be done at once is done,
+    else `Timeout` at once; waits on; nan is a ValueError."""
 
     async def main():
         conn, other = connection()
@@ -507,9 +511,8 @@ time_t time(time_t *t) {
 """
 
 
-@pytest.mark.skipif(
-    not sys.platform.startswith('linux') or shutil.which('cc') is None, reason='needs LD_PRELOAD and a C compiler'
-)
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='LD_PRELOAD, as it is meant here, is of Linux')
+@pytest.mark.skipif(shutil.which('cc') is None, reason='cc, which makes the clock that leaps, is not installed')
 @pytest.mark.parametrize('threads', [1, 3])
 @own_program
 def test_s40_wall_clock_that_leaps_changes_nothing(tmp_path, threads):
@@ -561,7 +564,7 @@ def test_s40_wall_clock_that_leaps_changes_nothing(tmp_path, threads):
 
 def test_s41_thread_that_catches_cancelled_and_waits_again_goes_on(run):
     """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
-    cancel oneself -> defined and tested."""
+    cancel oneself -> goes on; ends this wait and the next; ends the first wait; ends the next wait."""
 
     async def waits():
         with pytest.raises(sock.Cancelled):
@@ -579,7 +582,7 @@ def test_s41_thread_that_catches_cancelled_and_waits_again_goes_on(run):
 
 def test_s41_cancel_twice_ends_this_wait_and_the_next(run):
     """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
-    cancel oneself -> defined and tested."""
+    cancel oneself -> goes on; ends this wait and the next; ends the first wait; ends the next wait."""
 
     async def waits():
         for _ in range(2):
@@ -602,7 +605,7 @@ def test_s41_cancel_twice_ends_this_wait_and_the_next(run):
 
 def test_s41_cancel_before_the_first_step_ends_the_first_wait(run):
     """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
-    cancel oneself -> defined and tested."""
+    cancel oneself -> goes on; ends this wait and the next; ends the first wait; ends the next wait."""
     steps = []
 
     async def late():
@@ -636,7 +639,7 @@ def test_s41_cancel_before_the_first_step_ends_the_first_wait(run):
 
 def test_s41_cancel_oneself_ends_the_next_wait(run):
     """Scenario 41: A thread that catches `Cancelled` and waits again, cancel twice, cancel before the first step,
-    cancel oneself -> defined and tested."""
+    cancel oneself -> goes on; ends this wait and the next; ends the first wait; ends the next wait."""
 
     async def main():
         sock.thread().cancel()

@@ -188,7 +188,7 @@ def test_s22_link_that_goes_down(run, how):
 
 @pytest.mark.parametrize('then', ['goes on', 'expires'])
 def test_s22_peer_whose_disk_is_full(run, peer, tmp_path, then):
-    """Scenario 22: Peer never reads, as its disk is full -> sendfile waits; `expires` tells `e.sent` exactly (the peer
+    """Scenario 22: Peer never reads, or its disk is full -> sendfile waits; `expires` tells `e.sent` exactly (the peer
     counts the same); when there is room the rest follows."""
     conn, other = peer
     room = 1 << 16
@@ -390,7 +390,7 @@ async def sent_something(conn):
 
 @pytest.mark.parametrize('full', [False, True])
 def test_s25_close_sends_fin_after_pending_data(run, peer, full):
-    """Scenario 25: close -> FIN after pending data, even when the buffer is full."""
+    """Scenario 25: close -> else FIN after pending data, even when the buffer is full."""
     conn, other = peer
 
     async def main():
@@ -559,13 +559,13 @@ def test_s28_empty_datagram(run):
     run(main)
 
 
-@pytest.mark.parametrize('into', [bytearray(), memoryview(b''), array.array('b'), (ctypes.c_char * 0)(), 0])
+@pytest.mark.parametrize('into', [bytearray(), memoryview(bytearray()), array.array('b'), (ctypes.c_char * 0)(), 0])
 def test_s28_empty_buffer_in_recv(run, peer, into):
     """Scenario 28: empty buffer in recv -> 0 or ValueError, documented, never taken for FIN by mistake."""
     conn, other = peer
 
     async def main():
-        with pytest.raises((ValueError, TypeError)):
+        with pytest.raises(ValueError, match=r'one byte at least|1 byte or more'):
             conn.recv(into)
         # Of exactly no bytes there are always enough.
         assert await conn.recvn(bytearray(10), 0) == 0
@@ -712,7 +712,7 @@ READABLE = {
 @pytest.mark.parametrize('kind', [*WRITABLE, *READABLE])
 def test_s30_send_takes_any_buffer(run, peer, kind):
     """Scenario 30: Buffer kinds: bytes, bytearray, memoryview (sliced, read-only), array, mmap, ctypes, numpy ->
-    works."""
+    works or a clear TypeError/BufferError."""
     conn, other = peer
     data = {**WRITABLE, **READABLE}[kind].make(b'data')
 
@@ -950,6 +950,43 @@ def test_s32_calls_that_are_interrupted_or_short_of_memory(call, error, threads)
     assert any('INJECTED' in each for each in calls)
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='os.dup() takes no sockets there')
+def test_s32_event_of_which_another_has_taken_the_client(run):
+    """Scenario 32: EAGAIN anywhere -> retried, never lost.
+
+    Two duplicates of a listener are told of each client, and one of them gets it.
+    """
+
+    async def accepts(counted):
+        conn, _, _ = await counted
+        conn.close()
+
+    async def main():
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(sock.tcp())
+            listener.listen('127.0.0.1')
+            twin = stack.enter_context(sock.fromfd(os.dup(listener.fileno())))
+            rounds = in_vain = 0
+            # With several OS threads the client may be gone before the other one is told at all.
+            while rounds < 20 or not in_vain:
+                rounds += 1
+                both = [Counted(each.accept(soon(60))) for each in (listener, twin)]
+                threads = [sock.newthread(accepts, each) for each in both]
+                for done in (1, 2):
+                    with socket.create_connection(tuple(listener.local_addr), PATIENCE) as client:
+                        assert await sock.offload(client.recv, 1) == b''
+                        while sum(thread.done for thread in threads) < done:
+                            await sock.sleep(0.001)
+                        # The second one of them waits on, untouched, for the next client.
+                        assert sum(thread.done for thread in threads) == done
+                for thread in threads:
+                    await thread
+                # Amid chaos there are wake-ups for nothing besides.
+                in_vain += max(each.waits for each in both) > 1
+
+    run(main)
+
+
 @pytest.mark.parametrize('how', ['send', 'sendmany'])
 def test_s32_no_buffer_space_for_datagrams(run, how):
     """Scenario 32: ENOBUFS anywhere -> retried or reported, never lost.
@@ -983,7 +1020,8 @@ def test_s32_no_buffer_space_for_datagrams(run, how):
 
 
 def test_s32_disk_that_is_full_where_it_is_received(run, peer):
-    """Scenario 32: ENOSPC -> reported, never lost: the connection is whole, and has what does not fit yet."""
+    """Scenario 32: a disk that is full (ENOSPC) -> reported, never lost: the connection is whole, and has what does not
+    fit yet."""
     conn, other = peer
     data = os.urandom(1 << 20)
     stored = io.BytesIO()
@@ -1059,7 +1097,8 @@ def test_s32_file_that_cannot_be_read(run, peer):
 @pytest.mark.parametrize('threads', [1, 3])
 @own_program
 def test_s32_disk_that_fails_while_a_file_is_sent(threads):
-    """Scenario 32: EIO -> reported, never lost: `e.sent` is what the peer got, and the connection is whole."""
+    """Scenario 32: a disk that fails (EIO) -> reported, never lost: `e.sent` is what the peer got, and the connection
+    is whole."""
     code = """
         import errno, socket, sys, tempfile, threading
         import sock

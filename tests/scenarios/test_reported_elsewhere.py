@@ -13,6 +13,7 @@ import sock
 from conftest import PATIENCE
 from sock import _errors
 from support import LINUX, ROOT, Counted, busy, reset_on_close, unread
+from test_operations import OPERATIONS, Never, check, sides
 
 from .conftest import own_program
 from .faults import Canaries, accept_suffers, namespace, outstanding, sysctl
@@ -142,8 +143,8 @@ def test_s62_no_sendfile_ever_reads_a_reused_number(run, switching, peer):
 @pytest.mark.parametrize('how', ['cancel', 'expires'])
 @pytest.mark.parametrize('direction', ['recv', 'send'])
 def test_s63_given_up_wait_leaves_no_waiter(run, peer, direction, how):
-    """Scenario 63: A timed-out or cancelled wait leaves no waiter behind; nothing is transmitted after a send has timed
-    out."""
+    """Scenario 63: A wait times out, or is cancelled -> no waiter is left behind; nothing is transmitted after a send
+    has timed out."""
     conn, other = peer
     data = bytes(range(256)) * 40_000
 
@@ -230,7 +231,7 @@ def test_s64_deadlines_under_steady_io(run):
 
 @pytest.mark.not_under('virtual-clock', 'it stands still while anything runs, however long')
 def test_s64_overdue_deadlines_fire_in_the_next_round(run):
-    """Scenario 64: user code that held the loop for half a second -> deadlines overdue fire in the next round."""
+    """Scenario 64: or user code that held the loop for half a second -> overdue ones fire in the next round."""
     fired = []
 
     async def sleeps(name, until):
@@ -293,7 +294,8 @@ def test_s65_accept_goes_on(error, threads):
 
 @pytest.mark.not_under('chaos', 'virtual-clock', 'no thread runs in it, and no loop')
 def test_s65_transient_errors_of_windows():
-    """Scenario 65: accept: Windows' ERROR_NETNAME_DELETED -> goes on: it is one client's reset, as WSAECONNRESET is."""
+    """Scenario 65: accept: and Windows' ERROR_NETNAME_DELETED -> goes on: it is one client's reset, as WSAECONNRESET
+    is."""
     assert _errors.normalize(64, 'win32') == _errors.normalize(10054, 'win32') == 'connection_reset'
 
 
@@ -482,7 +484,8 @@ def test_s67_no_port_is_stolen_unasked(make, thief):
 @pytest.mark.parametrize('make', [sock.tcp, sock.udp])
 @pytest.mark.not_under('chaos', 'virtual-clock', 'no thread runs in it, and no loop')
 def test_s68_v6only_whatever_the_system_says(make, setting):
-    """Scenario 68: `ipv6_v6only` is set explicitly on every listening IPv6 socket: the same on every OS and sysctl."""
+    """Scenario 68: A listening IPv6 socket, on any OS and with any sysctl -> `ipv6_v6only` is set explicitly: the same
+    everywhere."""
     with namespace():
         sysctl('ipv6/bindv6only', setting)
         with make('inet6') as six, make('inet') as four:
@@ -566,7 +569,8 @@ def test_s69_slow_look_ups_do_not_hold_up_others(run, monkeypatch, listener, res
 
 @pytest.mark.skipif(not LINUX, reason='other systems drop what was not read when a reset comes')
 def test_s70_write_error_before_the_data(run, peer):
-    """Scenario 70: a reset may show as a write error before the readable data: the data comes first."""
+    """Scenario 70: macOS: EPROTOTYPE on send is a reset; a reset that shows as a write error before the readable data
+    -> it is a reset; the data comes first."""
     conn, other = peer
     data = os.urandom(50_000)
 
@@ -615,7 +619,7 @@ def test_s71_every_readiness_is_used_up(run, peer):
 
 
 def test_s71_spurious_writable_is_not_connected(run, black_hole, dead_port):
-    """Scenario 71: a spurious writable before connect is done is not "connected".
+    """Scenario 71: a spurious writable before connect is done: it is not "connected".
 
     A registered socket that is not connected is "writable" (and hung up) to the kernel.
     """
@@ -706,6 +710,72 @@ def test_s72_storm_of_signals(run, listener, tmp_path):
     with storm() as handled:
         run(main)
     assert len(handled) > 50
+
+
+async def awaits(operation):
+    return await operation
+
+
+def expires_and_succeeds_in_a_storm(run, name):
+    """An operation of the table waits in a storm until it expires, and once more until there is what it waits for."""
+    operation = OPERATIONS[name]
+
+    async def expires(ours):
+        until = soon(0.02)
+        with pytest.raises(sock.Timeout):
+            await operation.call(ours, expires=until)
+        assert until <= sock.clock() < until + busy()
+
+    async def succeeds(ours, other):
+        thread = sock.newthread(awaits, operation.call(ours, expires=soon(30)))
+        begin, until = len(handled), soon(20)
+        # A sleep ends by itself.
+        while len(handled) < begin + 20 and not ('sleep' in name and thread.done):
+            assert sock.clock() < until, f'{len(handled) - begin} signals'
+            await sock.sleep(0.001)
+        assert 'sleep' in name or not thread.done
+        if name == 'Condition.wait_for':
+            # Amid chaos who waits may have the lock for a moment.
+            async with other.condition:
+                other.things.append(5)
+                other.condition.notify()
+        else:
+            operation.feed(other)
+        if operation.unclog is not None:
+            other.setblocking(False)
+            while not thread.done:
+                with contextlib.suppress(BlockingIOError):
+                    operation.unclog(other)
+                await sock.sleep(0.001)
+        got = await thread
+        if run.way == 'chaos' and name in ('recv', 'recv bytes'):
+            # A part of it may come first.
+            assert 0 < got <= 5 if name == 'recv' else got and b'hello'.startswith(got)
+        else:
+            check(got, operation.result)
+
+    with sides(name, clogged=True) as (ours, _), storm() as handled:
+        run(expires, ours)
+    with sides(name, clogged=True) as both, storm() as handled:
+        run(succeeds, *both)
+
+
+#: Those that wait: why others do not is said in the table.
+WAITING = [name for name, operation in OPERATIONS.items() if not isinstance(operation.waits, Never)]
+
+
+@needs_setitimer
+@pytest.mark.parametrize('name', [name for name in WAITING if name != 'offload'])
+def test_s72_storm_of_signals_over_each_operation_that_waits(run, name):
+    """Scenario 72: EINTR storm (setitimer 1 ms) -> no spurious error, no deadline shifted."""
+    expires_and_succeeds_in_a_storm(run, name)
+
+
+@needs_setitimer
+@pytest.mark.not_under('virtual-clock', 'it stands still until the call is over')
+def test_s72_storm_of_signals_over_calls_of_functions(run):
+    """Scenario 72: EINTR storm (setitimer 1 ms) -> no spurious error, no deadline shifted."""
+    expires_and_succeeds_in_a_storm(run, 'offload')
 
 
 def a_pair_of_datagrams(kind, stack, folder):

@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 import sock
-from support import LINUX, busy, python
+from support import LINUX, busy, descriptors, python
 
 from .conftest import own_program
 
@@ -27,8 +27,9 @@ def dumped():
 
 @pytest.mark.not_under('virtual-clock', 'there it is a Deadlock, as tests/test_testing.py shows')
 def test_s73_dump_says_plainly_that_nothing_will_come(amid):
-    """Scenario 73: Everything waits for what never comes -> the dump says so plainly; under `sock.testing` it is a
-    `Deadlock`. Outside it `start()` waits on: a signal handler or another OS thread may still resume them."""
+    """Scenario 73: Everything waits for what never comes -> the dump says so plainly; under
+    `sock.testing.virtual_clock` it is a `Deadlock`. Outside it `start()` waits on, since a signal handler or another OS
+    thread may still resume them."""
     plainly = 'no socket and no deadline will wake any of them: only another OS thread or a signal may'
     event = sock.Event()
 
@@ -68,8 +69,9 @@ def test_s73_dump_says_plainly_that_nothing_will_come(amid):
 )
 @pytest.mark.not_under('virtual-clock', 'there it is a Deadlock, as tests/test_testing.py shows')
 def test_s73_start_waits_on_since_others_may_still_resume_them(amid, by):
-    """Scenario 73: Everything waits for what never comes -> the dump says so plainly; under `sock.testing` it is a
-    `Deadlock`. Outside it `start()` waits on: a signal handler or another OS thread may still resume them."""
+    """Scenario 73: Everything waits for what never comes -> the dump says so plainly; under
+    `sock.testing.virtual_clock` it is a `Deadlock`. Outside it `start()` waits on, since a signal handler or another OS
+    thread may still resume them."""
     said = []
 
     def resume(*_):
@@ -113,8 +115,7 @@ class Counted:
 
 @pytest.mark.parametrize('threads', [2, 3])
 @pytest.mark.not_under('chaos', 'it counts wake-ups, of which there are more then, for nothing')
-@pytest.mark.not_under('virtual-clock', 'it is about several OS threads, and the clock is for one here')
-def test_s74_event_for_each_direction_of_one_socket_resumes_each_thread_once(threads):
+def test_s74_event_for_each_direction_of_one_socket_resumes_each_thread_once(amid, threads):
     """Scenario 74: Two OS threads on one Poller see one event each for the two directions of one socket -> each
     resumed once."""
 
@@ -148,7 +149,7 @@ def test_s74_event_for_each_direction_of_one_socket_resumes_each_thread_once(thr
 
 
 @pytest.mark.parametrize('idle', [0, 2])
-@pytest.mark.not_under('virtual-clock', 'it is about several OS threads, and the clock is for one here')
+@pytest.mark.not_under('virtual-clock', 'nobody would sleep: it jumps a minute at once')
 def test_s75_new_earliest_deadline_wakes_an_os_thread_that_sleeps_for_a_later_one(amid, idle):
     """Scenario 75: A new earliest deadline is set while another OS thread sleeps for a later one -> that one wakes in
     time."""
@@ -211,7 +212,9 @@ def program(code, *args):
 
 @pytest.mark.skipif(not LINUX, reason='counts wake-ups in /proc')
 @pytest.mark.not_under('chaos', 'it counts wake-ups, of which there are more then, for nothing')
-@pytest.mark.not_under('virtual-clock', 'it is about several OS threads, and the clock is for one here')
+@pytest.mark.not_under(
+    'virtual-clock', 'it counts wake-ups, and the clock has OS threads look again and again whether all wait'
+)
 def test_s76_message_on_one_connection_wakes_one_of_eight_os_threads():
     """Scenario 76: Eight OS threads, one connection -> one useful wake-up, few spurious ones; over 10,000 connections
     roughly even shares."""
@@ -254,26 +257,12 @@ CLIENTS = """
 """
 
 
-@contextlib.contextmanager
-def descriptors():
-    """As many descriptors as the OS allows; gives how many."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        yield hard
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 @pytest.mark.skipif(os.name == 'nt', reason='needs RLIMIT_NOFILE')
 @pytest.mark.not_under('chaos', 'it counts what each OS thread serves, and chaos sends threads to others')
-@pytest.mark.not_under('virtual-clock', 'it is about several OS threads, and the clock is for one here')
-def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_shares():
+def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_shares(amid):
     """Scenario 76: Eight OS threads, one connection -> one useful wake-up, few spurious ones; over 10,000 connections
     roughly even shares."""
-    count, rounds = 8, 3
+    count, rounds, connections = 8, 3, 10_000
     shares = Counter()
 
     async def serves(conn):
@@ -285,7 +274,7 @@ def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_sha
                 time.sleep(0.0001)
                 await conn.send(buf)
 
-    async def main(connections):
+    async def main():
         with sock.tcp() as listener:
             listener.listen('127.0.0.1')
             with program(CLIENTS, listener.local_addr.port, connections, rounds):
@@ -293,9 +282,9 @@ def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_sha
                 for thread in serving:
                     await thread
 
-    with descriptors() as available:
-        connections = min(10_000, available - 500)
-        sock.run(main, connections, threads=count)
+    # Each of the two processes takes as many.
+    with descriptors(connections + 500):
+        sock.run(main, threads=count)
     assert shares.total() == connections * rounds
     assert len(shares) == count
     even = shares.total() / count
@@ -305,7 +294,6 @@ def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_sha
     assert max(shares.values()) < even * 2, shares
 
 
-@pytest.mark.not_under('virtual-clock', 'it is about several OS threads, and the clock is for one here')
 def test_s77_dump_during_heavy_churn_is_consistent(amid):
     """Scenario 77: The task dump is taken during heavy churn -> consistent, no lock held while formatting."""
     over = False
@@ -338,7 +326,6 @@ def test_s77_dump_during_heavy_churn_is_consistent(amid):
     sock.run(main, threads=3)
 
 
-@pytest.mark.not_under('virtual-clock', 'it is about several OS threads, and the clock is for one here')
 def test_s77_dump_holds_no_lock_while_it_writes(amid):
     """Scenario 77: The task dump is taken during heavy churn -> consistent, no lock held while formatting."""
     wrote = []
@@ -383,7 +370,7 @@ def test_s77_dump_holds_no_lock_while_it_writes(amid):
 def test_s78_slow_clients_lose_their_sockets_and_the_others_are_served_meanwhile(run):
     """Scenario 78: Slowloris: 1,000 clients send a byte a second -> deadlines free their sockets; others are served
     meanwhile."""
-    timeouts, answers = [], []
+    timeouts, answers, count = [], [], 1000
 
     async def serves(conn):
         request = b''
@@ -423,7 +410,7 @@ def test_s78_slow_clients_lose_their_sockets_and_the_others_are_served_meanwhile
             assert buf == b'HELLO\n'
             answers.append(sock.clock() - begin)
 
-    async def main(count):
+    async def main():
         with sock.tcp() as listener, contextlib.ExitStack() as stack:
             listener.listen('127.0.0.1')
             accepting = sock.newthread(listens, listener)
@@ -449,9 +436,9 @@ def test_s78_slow_clients_lose_their_sockets_and_the_others_are_served_meanwhile
                     assert conn.recv(1) == b''
         await accepting
 
-    with descriptors() as available:
-        count = min(1000, available // 2 - 100)
-        run(main, count)
+    # Of each connection both ends are here.
+    with descriptors(2 * count + 200):
+        run(main)
     assert len(timeouts) == count
     # They did send something: it is not that they were silent.
     assert sum(len(request) > 0 for _, request in timeouts) > count / 2
@@ -460,7 +447,8 @@ def test_s78_slow_clients_lose_their_sockets_and_the_others_are_served_meanwhile
 
 
 def test_s79_bytearray_that_changes_while_it_is_sent_is_sent_as_it_is_when_its_turn_comes(run):
-    """Scenario 79: Source bytearray changed while a send is pending -> documented; resized -> BufferError."""
+    """Scenario 79: Source bytearray changed, or resized, while a send is pending -> each byte is sent as it is when its
+    turn comes; BufferError."""
     size = 4_000_000
     ours, other = socket.socketpair()
     received = bytearray()

@@ -9,6 +9,7 @@ import os
 import queue
 import random
 import socket
+import statistics
 import sys
 import threading
 import time
@@ -18,8 +19,6 @@ import types
 import pytest
 import sock
 from support import PROCESSORS, SLOWER, busy, polling
-
-pytestmark = pytest.mark.not_under('virtual-clock', 'they are about several OS threads, and the clock is for one here')
 
 #: No wait may outlast its event by so many seconds, on whatever machine.
 LATE = 2
@@ -117,9 +116,11 @@ async def _sleeps(rounds):
     return longest
 
 
-def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_within_a_millisecond(amid):
-    """Scenario 52: All but one OS thread idle for an hour -> no CPU; then a burst -> all work within a millisecond."""
-    count = 8
+@pytest.mark.not_under('virtual-clock', 'it is about how long something takes, and the clock stands still meanwhile')
+@pytest.mark.parametrize('count', sorted({max(2, PROCESSORS), 8}))
+def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_within_a_millisecond(amid, count):
+    """Scenario 52: All but one OS thread idle for an hour -> no processor time; then a burst -> all work within a
+    millisecond."""
 
     async def works(begin, places):
         places.add(threading.get_ident())
@@ -144,15 +145,16 @@ def test_s52_idle_os_threads_take_no_processor_time_and_a_burst_finds_them_all_w
             taken = [await thread for thread in burst]
             assert len(places) == count, f'{len(places)} OS threads work'
             passed.append(max(taken))
-        return idle, min(passed)
+        return idle, statistics.median(passed)
 
     idle, passed = sock.run(main, threads=count)
     # Half a second, and not an hour: a spin or a tick would show as well.
     assert idle < 0.05
-    # The best of many, since machines are busy; several of them on one processor take turns.
-    assert passed < 0.001 * busy() * max(1, 2 * count / PROCESSORS)
+    # The median of many. Measured on two processors, with a load of 10: 0.1 to 0.4 ms.
+    assert passed < 0.001 * busy()
 
 
+@pytest.mark.not_under('virtual-clock', 'it stands still while an OS thread computes, which would compute for ever')
 def test_s53_os_thread_that_computes_for_a_second_leaves_all_events_to_the_others(amid):
     """Scenario 53: One OS thread computes for a second -> the others take all events meanwhile."""
     computing = [None, None]
@@ -304,6 +306,9 @@ def test_s54_resume_and_cancel_at_once_are_each_felt_once(amid, switching):
 
 
 @pytest.mark.parametrize('how', ['its time passes', 'its function raises', 'it is broken off'])
+@pytest.mark.not_under(
+    'virtual-clock', 'it stands still while a thread looks for the OS thread that leads, and others sleep meanwhile'
+)
 def test_s55_os_thread_that_leaves_while_it_leads_leaves_the_rest_going_on(amid, how):
     """Scenario 55: An OS thread leaves (returns, raises, dies) while leader -> the rest go on."""
     poller = sock.poller()
@@ -372,8 +377,8 @@ def test_s55_os_thread_that_leaves_while_it_leads_leaves_the_rest_going_on(amid,
 
 
 def test_s56_poller_that_is_dropped_while_an_os_thread_polls_it_goes_on(amid, reported):
-    """Scenario 56: Poller dropped while an OS thread polls it; handle of a dropped Poller set -> ValueError; nothing
-    dangles."""
+    """Scenario 56: Poller dropped while an OS thread polls it; handle of a dropped Poller set -> goes on to its end;
+    ValueError; nothing dangles."""
     outcomes, polled = [], threading.Event()
 
     async def works():
@@ -484,9 +489,10 @@ async def _in_turn(kind, things):
     [['lock'], ['semaphore'], ['condition'], ['queue, put', 'queue, get']],
     ids=['lock', 'semaphore', 'condition', 'queue'],
 )
+@pytest.mark.not_under('virtual-clock', 'it stands still while they contend, and so do the two seconds of it')
 def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads(amid, kinds):
-    """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no
-    lost item, FIFO per producer."""
+    """Scenario 58: Locks, semaphores, conditions and queues under contention from 8 OS threads -> fair enough (no
+    starvation over 1 s), no lost item, FIFO per producer."""
     gaps = [0] * 16
     counts = [0] * 16
 
@@ -525,8 +531,8 @@ def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads(am
 
 
 def test_s58_queues_lose_no_item_and_keep_each_producers_order_over_eight_os_threads(amid):
-    """Scenario 58: Locks and queues under contention from 8 OS threads -> fair enough (no starvation over 1 s), no
-    lost item, FIFO per producer."""
+    """Scenario 58: Locks, semaphores, conditions and queues under contention from 8 OS threads -> fair enough (no
+    starvation over 1 s), no lost item, FIFO per producer."""
     producers, each = 8, 300
 
     async def produce(items, name):

@@ -41,8 +41,8 @@ def ends_promptly(code):
 @pytest.mark.parametrize('threads', [1, 3])
 @own_program
 def test_s42_ctrl_c_ends_a_thread_that_never_waits(threads):
-    """Scenario 42: A thread that never waits -> others starve by definition, but Ctrl-C still ends it; a socket always
-    ready -> budgeted, others run."""
+    """Scenario 42: A thread that never waits -> others starve by definition, but Ctrl-C still ends it; a socket that is
+    always ready -> budgeted, others run."""
     code = f"""
         import sock
 
@@ -66,8 +66,8 @@ def test_s42_ctrl_c_ends_a_thread_that_never_waits(threads):
 @pytest.mark.not_under('chaos', 'it shows the budget of a thread, of which chaos leaves none')
 @pytest.mark.not_under('virtual-clock', 'it stands still while a socket is always ready')
 def test_s42_socket_that_is_always_ready_lets_others_run(operation):
-    """Scenario 42: A thread that never waits -> others starve by definition, but Ctrl-C still ends it; a socket always
-    ready -> budgeted, others run."""
+    """Scenario 42: A thread that never waits -> others starve by definition, but Ctrl-C still ends it; a socket that is
+    always ready -> budgeted, others run."""
     ours, other = socket.socketpair()
     conn = sock.fromsocket(ours)
     over = False
