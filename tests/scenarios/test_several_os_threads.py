@@ -489,7 +489,7 @@ async def _in_turn(kind, things):
     [['lock'], ['semaphore'], ['condition'], ['queue, put', 'queue, get']],
     ids=['lock', 'semaphore', 'condition', 'queue'],
 )
-@pytest.mark.not_under('virtual-clock', 'it stands still while they contend, and so do the two seconds of it')
+@pytest.mark.not_under('virtual-clock', 'it stands still while they contend, whose two seconds would never pass')
 def test_s58_nobody_starves_for_a_second_under_contention_of_eight_os_threads(amid, kinds):
     """Scenario 58: Locks, semaphores, conditions and queues under contention from 8 OS threads -> fair enough (no
     starvation over 1 s), no lost item, FIFO per producer."""
