@@ -260,7 +260,10 @@ CLIENTS = """
 
 @pytest.mark.skipif(os.name == 'nt', reason='needs RLIMIT_NOFILE')
 @pytest.mark.not_under('chaos', 'it counts what each OS thread serves, and chaos sends threads to others')
-def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_shares(amid):
+@pytest.mark.not_under(
+    'virtual-clock', 'its shares are of real time, and the clock has idle OS threads look again and again'
+)
+def test_s76_ten_thousand_connections_are_served_by_eight_os_threads_in_even_shares():
     """Scenario 76: Eight OS threads, one connection -> one useful wake-up, few spurious ones; over 10,000 connections
     roughly even shares."""
     count, rounds, connections = 8, 3, 10_000
