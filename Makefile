@@ -99,7 +99,7 @@ test-windows-quick: $(VENV)/.tools ## the same with a part of the Python tests
 test-windows-rust: $(VENV)/.tools ## the Rust tests alone
 	$(PORTABILITY) rust-src mingw wine wincore
 
-check-targets: $(VENV)/.tools ## type-check and lint for macOS, FreeBSD and Windows; TARGETS= for others
+check-targets: $(VENV)/.tools ## type-check and lint for macOS, FreeBSD, Windows and other Linuxes, TARGETS=, and for newer Pythons, NEWER=
 	$(PORTABILITY) rust-src check
 # ---
 

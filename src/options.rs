@@ -435,10 +435,11 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::io::Read;
+    use std::net::{Ipv4Addr, SocketAddrV4};
     use std::time::Duration;
 
-    use socket2::{Domain, Socket, Type};
+    use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::*;
     use crate::sys;
@@ -514,15 +515,82 @@ mod tests {
     }
 
     #[test]
-    fn group_is_joined_once_on_the_interface_of_an_address() {
+    fn interface_of_multicasts_is_that_of_an_address() {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        let group = sys::group(Ipv4Addr::new(239, 1, 2, 9), (Ipv4Addr::LOCALHOST, 0));
-        set(&socket, "ip_multicast_if", &sys::interface(Ipv4Addr::LOCALHOST, 0));
-        set(&socket, "ip_add_membership", &group);
-        let (row, number) = find("ip_add_membership").unwrap();
-        assert!(sys::setsockopt(&socket, sys::level(row.level), number, &group).is_err());
-        set(&socket, "ip_drop_membership", &group);
-        set(&socket, "ip_add_membership", &group);
+        for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
+            set(&socket, "ip_multicast_if", &sys::interface(address, 0));
+            assert_eq!(get(&socket, "ip_multicast_if")[..4], address.octets());
+        }
+    }
+
+    /// A receiver of multicasts, and a sender to it.
+    struct Multicasts(Socket, Socket);
+
+    impl Multicasts {
+        fn new((address, index): (Ipv4Addr, u32)) -> Multicasts {
+            let any_port = |host| SockAddr::from(SocketAddrV4::new(host, 0));
+            let (receiver, sender) =
+                (Socket::new(Domain::IPV4, Type::DGRAM, None), Socket::new(Domain::IPV4, Type::DGRAM, None));
+            let (receiver, sender) = (receiver.unwrap(), sender.unwrap());
+            receiver.bind(&any_port(Ipv4Addr::UNSPECIFIED)).unwrap();
+            receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            sender.bind(&any_port(Ipv4Addr::LOCALHOST)).unwrap();
+            set(&sender, "ip_multicast_if", &sys::interface(address, index));
+            Multicasts(receiver, sender)
+        }
+
+        fn does(&self, name: &str, encode: impl Fn(i32) -> (i32, Vec<u8>)) -> bool {
+            let (row, number) = find(name).unwrap();
+            let (number, value) = encode(number);
+            sys::setsockopt(&self.0, sys::level(row.level), number, &value).is_ok()
+        }
+
+        /// Whether what is sent to the group comes, before what is sent to the receiver itself.
+        fn come(&self, group: Ipv4Addr) -> bool {
+            let port = self.0.local_addr().unwrap().as_socket().unwrap().port();
+            for (host, text) in [(group, "group"), (Ipv4Addr::LOCALHOST, "itself")] {
+                self.1.send_to(text.as_bytes(), &SocketAddrV4::new(host, port).into()).unwrap();
+            }
+            let receive = || {
+                let mut text = [0; 10];
+                let length = (&self.0).read(&mut text).unwrap();
+                text[..length].to_vec()
+            };
+            let first = receive();
+            first == b"group" && receive() == b"itself"
+        }
+    }
+
+    #[test]
+    fn group_is_joined_once_and_a_source_blocked_by_the_interfaces_address_and_by_its_index() {
+        let (group, source) = (Ipv4Addr::new(239, 1, 2, 9), Ipv4Addr::LOCALHOST);
+        for interface in [(Ipv4Addr::LOCALHOST, 0), (Ipv4Addr::UNSPECIFIED, sys::loopback())] {
+            let multicasts = Multicasts::new(interface);
+            let does = |name| multicasts.does(name, |number| sys::group(number, group, interface));
+            let does_of = |name| multicasts.does(name, |number| sys::source(number, group, interface, source));
+            for _ in 0..2 {
+                assert!(does("ip_add_membership"), "{interface:?}");
+                assert!(!does("ip_add_membership") && multicasts.come(group));
+                assert!(does_of("ip_block_source") && !multicasts.come(group));
+                assert!(does_of("ip_unblock_source") && multicasts.come(group));
+                assert!(does("ip_drop_membership") && !multicasts.come(group));
+                assert!(!does("ip_drop_membership"));
+            }
+        }
+    }
+
+    #[test]
+    fn source_is_joined_and_dropped_by_the_interfaces_address_and_by_its_index() {
+        for interface in [(Ipv4Addr::LOCALHOST, 0), (Ipv4Addr::UNSPECIFIED, sys::loopback())] {
+            for (group, source) in [([239, 1, 2, 10], Ipv4Addr::LOCALHOST), ([239, 1, 2, 11], [127, 0, 0, 9].into())] {
+                let (multicasts, group) = (Multicasts::new(interface), group.into());
+                let does = |name| multicasts.does(name, |number| sys::source(number, group, interface, source));
+                assert!(does("ip_add_source_membership"), "{interface:?}");
+                assert_eq!(multicasts.come(group), source == Ipv4Addr::LOCALHOST);
+                assert!(does("ip_drop_source_membership") && !multicasts.come(group));
+                assert!(!does("ip_drop_source_membership"));
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 #   wine       Wine, with the packages that it needs, in a folder of its own
 #   winpy      CPython 3.11 for Windows, which runs in that Wine, with pytest
 # What is done with them:
-#   check      type-check and lint for each system in $TARGETS; no linker, nothing runs
+#   check      type-check and lint for each system in $TARGETS, and for each Python in $NEWER; no linker, nothing runs
 #   wincore    the Rust tests under Wine: the same as here but for those of Unix, and all of them pass
 #   winwheel   the win_amd64 wheel, into target/portability/dist
 #   winfaults  what Wine does otherwise than Windows, by which some Python tests fail: shown without the library
@@ -19,7 +19,10 @@ cd "$(dirname "$0")/.."
 HERE=$PWD
 MADE=$HERE/target/portability
 PYTHON=${PYTHON:-$HERE/.venv/bin/python}
-TARGETS=${TARGETS:-x86_64-apple-darwin aarch64-apple-darwin x86_64-unknown-freebsd x86_64-pc-windows-gnu x86_64-pc-windows-msvc}
+TARGETS=${TARGETS:-aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl x86_64-apple-darwin
+    aarch64-apple-darwin x86_64-unknown-freebsd x86_64-pc-windows-gnu x86_64-pc-windows-msvc}
+# Pythons with code of their own, beside the oldest one: the first that can be without the GIL, the newest.
+NEWER=${NEWER-3.14t 3.15}
 WINDOWS=x86_64-pc-windows-gnu
 PYTHON_VERSION=3.11
 # Without the scenarios, for the time they take, and without what is Linux's: strace, benchmarks.
@@ -167,14 +170,23 @@ PROGRAM
     touch "$into/.made"
 }
 
+# Each system with the oldest Python, then this one with others: what they are is written down for PyO3.
 step_check() {
-    local target failed=
+    local target python config failed=
     for target in $TARGETS; do
         for features in --no-default-features ''; do
             PYO3_NO_PYTHON=1 PYO3_CROSS_PYTHON_VERSION=$PYTHON_VERSION cargo clippy --quiet --locked --all-targets $features \
                 -Zbuild-std=std,panic_unwind,test --target "$target" -- -D warnings || failed="$failed $target"
         done
         echo "$target: $([ "${failed##* }" = "$target" ] && echo FAILED || echo ok)"
+    done
+    for python in $NEWER; do
+        config=$MADE/python-$python.txt
+        printf '%s\n' "version=${python%t}" pointer_width=64 suppress_build_script_link_lines=true >"$config"
+        [ "$python" = "${python%t}" ] || echo build_flags=Py_GIL_DISABLED >>"$config"
+        PYO3_CONFIG_FILE=$config CARGO_TARGET_DIR=$MADE/cargo-$python cargo clippy --quiet --locked --all-targets \
+            -- -D warnings || failed="$failed $python"
+        echo "Python $python: $([ "${failed##* }" = "$python" ] && echo FAILED || echo ok)"
     done
     [ -z "$failed" ]
 }

@@ -31,7 +31,7 @@ def epoll_fd(fd: int | None = None) -> int:
 
 
 def kqueue_fd(fd: int | None = None) -> int:
-    """As ``epoll_fd``, for macOS and the BSDs."""
+    """As ``epoll_fd``, for macOS and FreeBSD."""
     return _by_handle('kqueue_fd', 'kqueue', fd)
 
 

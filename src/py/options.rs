@@ -186,7 +186,7 @@ impl Value<'_, '_> {
         Ok((Ipv4Addr::UNSPECIFIED, self.index(value)?))
     }
 
-    /// The option's number, and the value as the system takes it. An option of a source may be another one there.
+    /// The option's number, and the value as the system takes it. An option of a group or a source may be another one there.
     fn encode(&self, number: i32) -> PyResult<(i32, Vec<u8>)> {
         const GROUP: &str = "a tuple of a group's address and an interface";
         const SOURCE: &str = "a tuple of a group's address, an interface and a source's address";
@@ -211,7 +211,7 @@ impl Value<'_, '_> {
             Kind::Nothing => return Err(self.wrong("None")),
             Kind::Group => {
                 let parts = self.parts(2, GROUP)?;
-                sys::group(self.ip(&parts[0], GROUP)?, self.interface(&parts[1])?)
+                return Ok(sys::group(number, self.ip(&parts[0], GROUP)?, self.interface(&parts[1])?));
             }
             Kind::Source => {
                 let parts = self.parts(3, SOURCE)?;

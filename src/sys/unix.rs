@@ -1,4 +1,4 @@
-//! Linux, macOS, the BSDs.
+//! Linux, macOS, FreeBSD.
 
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
@@ -27,7 +27,7 @@ pub const SHORT_MEANS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = 
 pub const RECONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Writes to a reset connection give EPIPE and no signal. macOS has an option on the socket instead, which socket2
-/// sets on the sockets it makes.
+/// sets on the sockets it makes, and `adopt` on those that others made; accepted ones have their listener's.
 #[cfg(not(target_vendor = "apple"))]
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
@@ -112,16 +112,7 @@ pub fn bind_options(_socket: &Socket) -> io::Result<()> {
 }
 
 /// What the OS's poll is called.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "solaris"))]
-pub const POLL: &str = "epoll";
-#[cfg(any(
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-))]
-pub const POLL: &str = "kqueue";
+pub const POLL: &str = if cfg!(any(target_os = "linux", target_os = "android")) { "epoll" } else { "kqueue" };
 
 /// The number of the OS's poll, which no other poller of this process has.
 pub fn poll_handle(registry: &Registry) -> i64 {
@@ -131,7 +122,7 @@ pub fn poll_handle(registry: &Registry) -> i64 {
 /// Whether that is one, as the OS sees it.
 #[cfg(test)]
 pub fn is_poll(handle: i64) -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "solaris"))]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         let (other, _end) = std::os::unix::net::UnixStream::pair().unwrap();
         // SAFETY: any numbers will do, and no event is needed to take a descriptor out.
@@ -139,7 +130,7 @@ pub fn is_poll(handle: i64) -> bool {
         // It is one, and never had that descriptor.
         failed < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)
     }
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "solaris")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: no changes, no room for events, a time that outlives the call.
@@ -279,7 +270,7 @@ pub struct Descriptor(AtomicI32);
 
 /// A call that takes no `MSG_NOSIGNAL`: SIGPIPE is held back in this OS thread meanwhile, and taken away if the call
 /// has raised it. One that was there before stays. macOS has an option on the socket instead.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"))]
+#[cfg(not(target_vendor = "apple"))]
 fn without_sigpipe(call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
     // SAFETY: all zeroes are values of this plain structure, which the calls fill; all outlive the calls.
     let (mut pipe, mut old, mut pending): (libc::sigset_t, libc::sigset_t, libc::sigset_t) =
@@ -319,6 +310,8 @@ impl Descriptor {
         let socket = unsafe { Socket::from_raw_fd(raw) };
         let prepared =
             socket.r#type().and_then(|_| socket.set_nonblocking(true)).and_then(|()| socket.set_cloexec(true));
+        #[cfg(target_vendor = "apple")]
+        let _closed_by_its_peer_or_without_the_option = socket.set_nosigpipe(true);
         match prepared {
             Ok(()) => Ok(socket),
             Err(error) => {
@@ -544,7 +537,7 @@ impl Descriptor {
                 unsafe { libc::sendfile(file, self.raw(), offset as libc::off_t, &raw mut moved, ptr::null_mut(), 0) };
             if failed == 0 || moved > 0 { Ok(moved as usize) } else { Err(io::Error::last_os_error()) }
         }
-        #[cfg(any(target_os = "freebsd", target_os = "dragonfly"))]
+        #[cfg(target_os = "freebsd")]
         {
             let mut moved: libc::off_t = 0;
             without_sigpipe(|| {
@@ -554,17 +547,6 @@ impl Descriptor {
                 };
                 if failed == 0 || moved > 0 { Ok(moved as usize) } else { Err(io::Error::last_os_error()) }
             })
-        }
-        #[cfg(not(any(
-            target_os = "linux",
-            target_os = "android",
-            target_vendor = "apple",
-            target_os = "freebsd",
-            target_os = "dragonfly"
-        )))]
-        {
-            let _ = (file, offset, len);
-            Err(io::ErrorKind::Unsupported.into())
         }
     }
 
@@ -611,13 +593,7 @@ impl Descriptor {
 
     /// One connection from the queue, non-blocking and close-on-exec, and its peer.
     pub fn accept(&self) -> io::Result<(Socket, SockAddr)> {
-        #[cfg(any(
-            target_os = "linux",
-            target_os = "android",
-            target_os = "freebsd",
-            target_os = "netbsd",
-            target_os = "openbsd"
-        ))]
+        #[cfg(not(target_vendor = "apple"))]
         {
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             // SAFETY: try_init hands out storage and length that accept4 may write; a result below 0 becomes an error,
@@ -629,13 +605,7 @@ impl Descriptor {
                 })
             }
         }
-        #[cfg(not(any(
-            target_os = "linux",
-            target_os = "android",
-            target_os = "freebsd",
-            target_os = "netbsd",
-            target_os = "openbsd"
-        )))]
+        #[cfg(target_vendor = "apple")]
         {
             let (socket, addr) = self.with(Socket::accept)?;
             socket.set_nonblocking(true)?;

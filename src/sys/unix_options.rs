@@ -9,6 +9,9 @@ use socket2::Socket;
 
 use crate::options::Level;
 
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "freebsd")))]
+compile_error!("this system has no column in the table of src/options.rs, and its numbers are not FreeBSD's");
+
 /// This system's column of the table.
 pub const SYSTEM: usize = if cfg!(any(target_os = "linux", target_os = "android")) {
     0
@@ -25,6 +28,12 @@ pub const SWITCHES: &[&str] = if cfg!(any(target_os = "linux", target_os = "andr
 } else {
     &["so_nosigpipe", "tcp_nopush"]
 };
+
+/// The index of the loopback interface.
+#[cfg(test)]
+pub fn loopback() -> u32 {
+    super::interface_index(if SYSTEM == 0 { "lo" } else { "lo0" }).unwrap()
+}
 
 /// What the system's headers say.
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
@@ -279,7 +288,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("tcp_nopush", libc::TCP_NOPUSH),
 ];
 
-#[cfg(all(test, not(any(target_os = "linux", target_os = "android", target_vendor = "apple"))))]
+#[cfg(all(test, target_os = "freebsd"))]
 #[rustfmt::skip]
 pub const HEADERS: &[(&str, i32)] = &[
     ("ip_add_membership", libc::IP_ADD_MEMBERSHIP),
@@ -502,43 +511,114 @@ pub fn read_linger(bytes: &[u8]) -> Option<Duration> {
     (value.l_onoff != 0).then(|| Duration::from_secs(value.l_linger.max(0) as u64))
 }
 
-/// An `ip_mreqn`.
-pub fn group(group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> Vec<u8> {
-    [&group.octets()[..], &address.octets(), &index.to_ne_bytes()].concat()
+fn in_addr(address: Ipv4Addr) -> libc::in_addr {
+    libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) }
 }
 
-/// An option of a source, by its number, and its value: an `ip_mreq_source`, which knows an interface by its address
-/// alone; by its index another option does, whose value is a `group_source_req`.
+/// A `sockaddr_in` in a `sockaddr_storage`. On macOS and FreeBSD its first byte is its length, and looked at.
+fn storage(address: Ipv4Addr) -> libc::sockaddr_storage {
+    // SAFETY: all zeroes are values of these plain structures.
+    let (mut inet, mut whole): (libc::sockaddr_in, libc::sockaddr_storage) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        inet.sin_len = size_of::<libc::sockaddr_in>() as u8;
+    }
+    inet.sin_family = libc::AF_INET as libc::sa_family_t;
+    inet.sin_addr = in_addr(address);
+    // SAFETY: the storage has room for any address, and is aligned for it.
+    unsafe { (&raw mut whole).cast::<libc::sockaddr_in>().write(inet) };
+    whole
+}
+
+/// An option of a group, by its number, and its value: an `ip_mreq`, which knows an interface by its address alone; by its
+/// index another option does, whose value is a `group_req`. In a longer `ip_mreqn`, macOS and FreeBSD overlook an index.
+pub fn group(number: i32, group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> (i32, Vec<u8>) {
+    if index == 0 {
+        let value = libc::ip_mreq { imr_multiaddr: in_addr(group), imr_interface: in_addr(address) };
+        // SAFETY: two addresses, with nothing between them.
+        return (number, unsafe { bytes_of(&value) });
+    }
+    let by_index = if number == libc::IP_ADD_MEMBERSHIP { libc::MCAST_JOIN_GROUP } else { libc::MCAST_LEAVE_GROUP };
+    // SAFETY: all zeroes is a value of this plain structure.
+    let mut value: libc::group_req = unsafe { std::mem::zeroed() };
+    value.gr_interface = index;
+    value.gr_group = storage(group);
+    // SAFETY: zeroed above.
+    (by_index, unsafe { bytes_of(&value) })
+}
+
+/// As `group`, of a source: an `ip_mreq_source`, or another option's `group_source_req`.
 pub fn source(number: i32, group: Ipv4Addr, (address, index): (Ipv4Addr, u32), source: Ipv4Addr) -> (i32, Vec<u8>) {
     if index == 0 {
-        // Linux has the interface before the source, the BSDs after it.
-        let (second, third) = if SYSTEM == 0 { (address, source) } else { (source, address) };
-        return (number, [group.octets(), second.octets(), third.octets()].concat());
+        let value = libc::ip_mreq_source {
+            imr_multiaddr: in_addr(group),
+            imr_interface: in_addr(address),
+            imr_sourceaddr: in_addr(source),
+        };
+        // SAFETY: three addresses, with nothing between them.
+        return (number, unsafe { bytes_of(&value) });
     }
-    // These four are 43 to 47 on Linux and 82 to 85 on the BSDs.
     let by_index = match number {
         libc::IP_ADD_SOURCE_MEMBERSHIP => libc::MCAST_JOIN_SOURCE_GROUP,
         libc::IP_DROP_SOURCE_MEMBERSHIP => libc::MCAST_LEAVE_SOURCE_GROUP,
         libc::IP_BLOCK_SOURCE => libc::MCAST_BLOCK_SOURCE,
         _ => libc::MCAST_UNBLOCK_SOURCE,
     };
-    // Apple's structure is packed.
-    let gap = if cfg!(target_vendor = "apple") { 0 } else { align_of::<libc::sockaddr_storage>() - size_of::<u32>() };
-    let start = [&index.to_ne_bytes()[..], &[0; 8][..gap]].concat();
-    (by_index, [start, storage(group), storage(source)].concat())
+    // SAFETY: all zeroes is a value of this plain structure.
+    let mut value: libc::group_source_req = unsafe { std::mem::zeroed() };
+    value.gsr_interface = index;
+    value.gsr_group = storage(group);
+    value.gsr_source = storage(source);
+    // SAFETY: zeroed above.
+    (by_index, unsafe { bytes_of(&value) })
 }
 
-/// A `sockaddr_in` in a `sockaddr_storage`. On the BSDs its first byte is its length, and looked at.
-fn storage(address: Ipv4Addr) -> Vec<u8> {
-    const INET: u8 = libc::AF_INET as u8;
-    let family = if SYSTEM == 0 { u16::from(INET).to_ne_bytes() } else { [size_of::<libc::sockaddr_in>() as u8, INET] };
-    let mut bytes = [family, [0; 2]].concat();
-    bytes.extend(address.octets());
-    bytes.resize(size_of::<libc::sockaddr_storage>(), 0);
-    bytes
-}
-
-/// The interface of outgoing multicasts: an `ip_mreqn` without a group.
+/// The interface of outgoing multicasts: its address, or an `ip_mreqn` without one, of which macOS and FreeBSD look at the
+/// index alone, and take 0 for no interface at all.
 pub fn interface(address: Ipv4Addr, index: u32) -> Vec<u8> {
-    group(Ipv4Addr::UNSPECIFIED, (address, index))
+    if index == 0 {
+        return address.octets().to_vec();
+    }
+    let nothing = in_addr(Ipv4Addr::UNSPECIFIED);
+    let value = libc::ip_mreqn { imr_multiaddr: nothing, imr_address: nothing, imr_ifindex: index as i32 };
+    // SAFETY: two addresses and an int, with nothing between them.
+    unsafe { bytes_of(&value) }
 }
+
+// These structures as the systems' headers have them, where their kernels look at each length.
+const _: () = {
+    use std::mem::offset_of;
+
+    use libc::{group_req, group_source_req, ip_mreq, ip_mreq_source, ip_mreqn, sockaddr_in, sockaddr_storage};
+
+    assert!(size_of::<ip_mreq>() == 8 && offset_of!(ip_mreq, imr_interface) == 4);
+    assert!(size_of::<ip_mreqn>() == 12 && offset_of!(ip_mreqn, imr_ifindex) == 8);
+    // Linux has the interface before the source, the others after it.
+    let (interface, source) = if SYSTEM == 0 { (4, 8) } else { (8, 4) };
+    assert!(size_of::<ip_mreq_source>() == 12);
+    assert!(offset_of!(ip_mreq_source, imr_interface) == interface);
+    assert!(offset_of!(ip_mreq_source, imr_sourceaddr) == source);
+    assert!(size_of::<sockaddr_in>() == 16 && offset_of!(sockaddr_in, sin_addr) == 4);
+    assert!(size_of::<sockaddr_storage>() == 128);
+    // Apple's structures are packed; on the others an address is aligned as a word is.
+    let start = if cfg!(target_vendor = "apple") { size_of::<u32>() } else { size_of::<usize>() };
+    assert!(offset_of!(group_req, gr_group) == start && size_of::<group_req>() == start + 128);
+    assert!(offset_of!(group_source_req, gsr_group) == start);
+    assert!(offset_of!(group_source_req, gsr_source) == start + 128);
+    assert!(size_of::<group_source_req>() == start + 256);
+    let numbers = [
+        libc::MCAST_JOIN_GROUP,
+        libc::MCAST_LEAVE_GROUP,
+        libc::MCAST_JOIN_SOURCE_GROUP,
+        libc::MCAST_LEAVE_SOURCE_GROUP,
+        libc::MCAST_BLOCK_SOURCE,
+        libc::MCAST_UNBLOCK_SOURCE,
+    ];
+    let headers = if SYSTEM == 0 { [42, 45, 46, 47, 43, 44] } else { [80, 81, 82, 83, 84, 85] };
+    let mut i = 0;
+    while i < numbers.len() {
+        assert!(numbers[i] == headers[i]);
+        i += 1;
+    }
+};

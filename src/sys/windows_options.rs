@@ -17,6 +17,12 @@ pub const SYSTEM: usize = 3;
 #[cfg(test)]
 pub const SWITCHES: &[&str] = &["ip_dontfragment", "so_exclusiveaddruse"];
 
+/// The index of the loopback interface.
+#[cfg(test)]
+pub fn loopback() -> u32 {
+    1
+}
+
 /// What the system's headers say.
 #[cfg(test)]
 #[rustfmt::skip]
@@ -196,9 +202,10 @@ pub fn read_linger(bytes: &[u8]) -> Option<Duration> {
     ([on, more] != [0, 0]).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
-/// An `ip_mreq`: an address 0.x.x.x stands for the interface of that index.
-pub fn group(group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> Vec<u8> {
-    [group.octets(), if index == 0 { address.octets() } else { index.to_be_bytes() }].concat()
+/// An option of a group, by its number, and its value: an `ip_mreq`, where an address 0.x.x.x stands for the interface of
+/// that index.
+pub fn group(number: i32, group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> (i32, Vec<u8>) {
+    (number, [group.octets(), if index == 0 { address.octets() } else { index.to_be_bytes() }].concat())
 }
 
 /// An option of a source, by its number, and its value: an `ip_mreq_source`, with the interface as in `group`.

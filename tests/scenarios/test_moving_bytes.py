@@ -461,6 +461,27 @@ def test_s26_send_after_the_peers_reset(run, peer, large, how, when):
     assert not signals
 
 
+@pytest.mark.skipif(not hasattr(signal, 'SIGPIPE'), reason='there is no SIGPIPE')
+def test_s26_send_by_a_socket_that_others_made(run):
+    """Scenario 26: send after the peer's end -> `broken_pipe`, never SIGPIPE."""
+    signals = []
+    ours, theirs = socket.socketpair()
+
+    async def main():
+        with sock.fromsocket(ours) as conn:
+            theirs.close()
+            with pytest.raises(sock.BrokenPipe):
+                await conn.send(b'x', expires=soon())
+            await sock.sleep(0)
+
+    old = signal.signal(signal.SIGPIPE, lambda *_: signals.append('SIGPIPE'))
+    try:
+        run(main)
+    finally:
+        signal.signal(signal.SIGPIPE, old)
+    assert not signals
+
+
 @pytest.mark.skipif(not LINUX, reason='sendfile takes SIGPIPE away where it has to')
 def test_s26_sendfile_leaves_a_sigpipe_of_others_alone(run, large):
     """Scenario 26: send after the peer's RST -> never SIGPIPE; one that somebody else has sent is not swallowed."""
