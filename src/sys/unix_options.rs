@@ -29,10 +29,11 @@ pub const SWITCHES: &[&str] = if cfg!(any(target_os = "linux", target_os = "andr
     &["so_nosigpipe", "tcp_nopush"]
 };
 
-/// The index of the loopback interface.
+/// The loopback interface, in each way that it can be named: by its address, by its index.
 #[cfg(test)]
-pub fn loopback() -> u32 {
-    super::interface_index(if SYSTEM == 0 { "lo" } else { "lo0" }).unwrap()
+pub fn loopback() -> Vec<(Ipv4Addr, u32)> {
+    let index = super::interface_index(if SYSTEM == 0 { "lo" } else { "lo0" }).unwrap();
+    vec![(Ipv4Addr::LOCALHOST, 0), (Ipv4Addr::UNSPECIFIED, index)]
 }
 
 /// What the system's headers say.

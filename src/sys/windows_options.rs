@@ -17,10 +17,10 @@ pub const SYSTEM: usize = 3;
 #[cfg(test)]
 pub const SWITCHES: &[&str] = &["ip_dontfragment", "so_exclusiveaddruse"];
 
-/// The index of the loopback interface.
+/// The loopback interface, in each way that it can be named. Wine takes an address alone, no index.
 #[cfg(test)]
-pub fn loopback() -> u32 {
-    1
+pub fn loopback() -> Vec<(Ipv4Addr, u32)> {
+    vec![(Ipv4Addr::LOCALHOST, 0)]
 }
 
 /// What the system's headers say.
