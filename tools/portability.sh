@@ -30,6 +30,9 @@ CORE=$(printf '%s\n' tests/test_*.py | grep -v test_benches)
 export RUSTC_BOOTSTRAP=1 # -Zbuild-std on a stable compiler
 export CARGO_TARGET_DIR=$MADE/cargo CARGO_PROFILE_DEV_DEBUG=0
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
+# An extension is a shared library, which musl has only where it is not linked statically, as in the wheels.
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS=-Ctarget-feature=-crt-static
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS=-Ctarget-feature=-crt-static
 
 unavailable() {
     echo "portability.sh: $*" >&2
