@@ -532,8 +532,9 @@ fn storage(address: Ipv4Addr) -> libc::sockaddr_storage {
     whole
 }
 
-/// An option of a group, by its number, and its value: an `ip_mreq`, which knows an interface by its address alone; by its
-/// index another option does, whose value is a `group_req`. In a longer `ip_mreqn`, macOS and FreeBSD overlook an index.
+/// An option of a group, by its number, and its value: an `ip_mreq`, which knows an interface by its address alone; by
+/// its index another option does, whose value is a `group_req`. In an `ip_mreqn` macOS overlooks the index, and FreeBSD
+/// does where a group is left.
 pub fn group(number: i32, group: Ipv4Addr, (address, index): (Ipv4Addr, u32)) -> (i32, Vec<u8>) {
     if index == 0 {
         let value = libc::ip_mreq { imr_multiaddr: in_addr(group), imr_interface: in_addr(address) };
