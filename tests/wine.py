@@ -1,16 +1,18 @@
 """What Wine does otherwise than Windows, and the tests that fail for it.
 
 Each fault is a function that shows it by the standard library alone, with nothing of ours: `python tests/wine.py` calls
-them all. On Windows itself none of them shows.
+them all. On Windows itself none of them shows. `python tests/wine.py LOG` says of a run of pytest which share passed.
 """
 
 import contextlib
 import os
+import re
 import select
 import socket
 import struct
 import sys
 import threading
+from pathlib import Path
 
 #: Of Winsock; Python does not name all of them.
 SO_DONTROUTE, SO_DEBUG, IP_UNICAST_IF, IPV6_PROTECTION_LEVEL = 0x10, 1, 31, 23
@@ -179,10 +181,43 @@ def says(fault):
     return f'Wine {fault.__name__.replace("_", " ")}'
 
 
-if __name__ == '__main__':
+#: Why a test is skipped that Windows could run, had it the program or the package; all others are of other systems.
+LACKING = re.compile(r'(is|are) not installed|^(hypothesis|numpy) is not there$')
+
+#: The share of those that have what they need that has to pass.
+ENOUGH = 0.95
+
+
+def tally(log):
+    """What `pytest -ra` printed, as a sentence, and whether enough passed."""
+    log = log.rstrip()
+    counts = {what: int(n) for n, what in re.findall(r'(\d+) (\w+)', log.rpartition('\n')[2])}
+    passed, cannot = counts.get('passed', 0), counts.get('xfailed', 0)
+    if not passed:
+        return 'pytest did not come to its end', False
+    failed = sum(counts.get(what, 0) for what in ('failed', 'error', 'errors', 'xpassed'))
+    skips = re.findall(r'^SKIPPED \[(\d+)\] .*?: (.*?)\r?$', log, re.MULTILINE)
+    lacking = sum(int(n) for n, why in skips if LACKING.search(why))
+    tried = passed + failed + cannot
+    return (
+        f'{passed} of {tried} pass, {passed / tried:.1%}: {failed} fail, {cannot} cannot under Wine. '
+        f'Not run: {lacking} lack a program or package there, which makes it {passed / (tried + lacking):.1%} of '
+        f'{tried + lacking} if they count as failed; {counts.get("skipped", 0) - lacking} are of other systems.'
+    ), passed >= ENOUGH * tried
+
+
+def show():
     missing = 0
     for fault in TESTS:
         shown = any(fault() for _ in range(20 if fault in AT_TIMES else 1))
         missing += not shown
         print(f'{says(fault)}: {"shown" if shown else "NOT shown"}')
-    sys.exit(f'{missing} do not show: their tests can run' if missing else 0)
+    return f'{missing} do not show: their tests can run' if missing else 0
+
+
+if __name__ == '__main__':
+    if len(sys.argv) == 1:
+        sys.exit(show())
+    sentence, enough = tally(Path(sys.argv[1]).read_text(encoding='utf-8', errors='replace'))
+    print(sentence)
+    sys.exit(not enough)

@@ -5,11 +5,12 @@
 #   rust-src   the standard library's sources, of the toolchain's own version: rustup's, else Debian's
 #   mingw      the C compiler that links for Windows (apt-get install)
 #   wine       Wine, with the packages that it needs, in a folder of its own
-#   winpy      CPython 3.11 for Windows, which runs in that Wine, with pytest
+#   winpy      CPython 3.11 for Windows, which runs in that Wine, with pip, pytest and the packages of tests/outside
 # What is done with them:
 #   check      type-check and lint for each system in $TARGETS, and for each Python in $NEWER; no linker, nothing runs
 #   wincore    the Rust tests under Wine: the same as here but for those of Unix, and all of them pass
-#   winwheel   the win_amd64 wheel, into target/portability/dist
+#   winwheel   the win_amd64 wheel for that CPython, into target/portability/dist
+#   winsmoke   that wheel, or $WHEEL, installed by pip into that CPython, and an echo there: tools/smoke.py
 #   winfaults  what Wine does otherwise than Windows, by which some Python tests fail: shown without the library
 #   winpytest  the wheel installed into that CPython, and the Python tests there: the modules of $PYTEST, else $CORE
 #
@@ -25,8 +26,11 @@ TARGETS=${TARGETS:-aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-u
 NEWER=${NEWER-3.14t 3.15}
 WINDOWS=x86_64-pc-windows-gnu
 PYTHON_VERSION=3.11
-# Without the scenarios, for the time they take, and without what is Linux's: strace, benchmarks.
-CORE=$(printf '%s\n' tests/test_*.py | grep -v test_benches)
+# What the tests use; colorama is what pytest needs on Windows alone. Not numpy, which calls what Wine's C library does not
+# have, nor hiredis, whose tests talk to a redis-server, of which there is none for Windows.
+PACKAGES=(pip 'pytest>=8' colorama 'hypothesis>=6.100' dnspython httpcore h11 h2 websockets)
+# Without the scenarios, for the time they take, and without what is of the sources: benchmarks, these tools.
+CORE=$(printf '%s\n' tests/test_*.py | grep -v -e test_benches -e test_tools)
 export RUSTC_BOOTSTRAP=1 # -Zbuild-std on a stable compiler
 export CARGO_TARGET_DIR=$MADE/cargo CARGO_PROFILE_DEV_DEBUG=0
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
@@ -130,8 +134,8 @@ step_wine() {
 # The DLLs come in a wheel of PyPI, whose library puts them beside the programs that it makes; the standard library is the
 # same on all systems.
 step_winpy() {
-    local into=$MADE/python wheel library
-    [ ! -e "$into/.made" ] || return 0
+    local into=$MADE/python library
+    [ "$(cat "$into/.made" 2>/dev/null)" != "${PACKAGES[*]}" ] || return 0
     rm -rf "$into" "$MADE/python-dlls"
     mkdir -p "$into/DLLs" "$into/Lib/site-packages"
     library=$("python$PYTHON_VERSION" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))' 2>/dev/null) ||
@@ -165,12 +169,10 @@ PROGRAM
         x86_64-w64-mingw32-gcc -shared -nostdlib -s -Wl,--entry=0 -o python3.dll nothing.o python3.def
         rm python.c python3.def nothing.o
     )
-    # colorama is what pytest needs on Windows alone. Not numpy, which calls what Wine's C library does not have.
     "$PYTHON" -m pip install -q --platform win_amd64 --python-version "$PYTHON_VERSION" --only-binary=:all: \
-        --target "$into/Lib/site-packages" 'pytest>=8' colorama 'hypothesis>=6.100' ||
-        unavailable 'PyPI does not give pytest, colorama and hypothesis'
+        --target "$into/Lib/site-packages" "${PACKAGES[@]}" || unavailable "PyPI does not give: ${PACKAGES[*]}"
     wine "$into/python.exe" -c 'import sys, ssl, pytest; print(sys.version)' || unavailable 'CPython does not start in Wine'
-    touch "$into/.made"
+    echo "${PACKAGES[*]}" >"$into/.made"
 }
 
 # Each system with the oldest Python, then this one with others: what they are is written down for PyO3.
@@ -203,7 +205,7 @@ print(*(m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable
     here=$(env -u RUSTC_BOOTSTRAP -u CARGO_PROFILE_DEV_DEBUG CARGO_TARGET_DIR="$HERE/target" \
         cargo test --quiet --locked --no-default-features --lib -- --list | sed -n 's/: test$//p' | sort)
     there=$(wine "$program" --list | tr -d '\r' | sed -n 's/: test$//p' | sort)
-    diff <(grep -v of_unix <<<"$here") <(grep -v of_unix <<<"$there") ||
+    diff <(grep -v ::of_unix:: <<<"$here") <(grep -v ::of_unix:: <<<"$there") ||
         { echo "the Rust tests of Windows (>) are not those of here (<)" >&2; return 1; }
     echo "$(wc -l <<<"$there") tests; here $(wc -l <<<"$here"), the same but for those of Unix"
     wine "$program"
@@ -211,9 +213,17 @@ print(*(m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable
 
 step_winwheel() {
     rm -rf "$MADE/dist"
-    PYO3_CROSS_PYTHON_VERSION=$PYTHON_VERSION "$(dirname "$PYTHON")/maturin" build --quiet --release --locked \
-        -i "python$PYTHON_VERSION" --target "$WINDOWS" -o "$MADE/dist" -Zbuild-std=std,panic_unwind
+    BUILD_STD=1 DIST=$MADE/dist PATH=$(cd "$(dirname "$PYTHON")" && pwd):$PATH tools/wheels.sh "$WINDOWS" "$PYTHON_VERSION"
     ls "$MADE"/dist/*.whl
+}
+
+install() { # install WHEEL: as pip does it there, which looks at the tag
+    wine "$MADE/python/python.exe" -m pip install -q --no-index --no-deps --force-reinstall "$(realpath "$1")"
+}
+
+step_winsmoke() {
+    install "${WHEEL:-$(ls "$MADE"/dist/*.whl)}"
+    wine "$MADE/python/python.exe" tools/smoke.py
 }
 
 step_winfaults() {
@@ -224,27 +234,9 @@ step_winfaults() {
 # fails count against it.
 step_winpytest() {
     local log=$MADE/pytest.log failed=
-    "$PYTHON" -m pip install -q --no-deps --upgrade --platform win_amd64 --python-version "$PYTHON_VERSION" \
-        --only-binary=:all: --target "$MADE/python/Lib/site-packages" "$MADE"/dist/*.whl
+    install "$MADE"/dist/*.whl
     wine "$MADE/python/python.exe" -m pytest -p no:cacheprovider -q ${PYTEST:-$CORE} | tee "$log" || failed=1
-    "$PYTHON" - "$log" <<'TALLY' || failed=1
-import re, sys
-
-text = open(sys.argv[1], errors='replace').read().rstrip()
-counts = {what: int(n) for n, what in re.findall(r'(\d+) (\w+)', text.rpartition('\n')[2])}
-passed, cannot = counts.get('passed', 0), counts.get('xfailed', 0)
-failed = sum(counts.get(what, 0) for what in ('failed', 'error', 'errors'))
-skips = re.findall(r'^SKIPPED \[(\d+)\] .*?: (.*?)\r?$', text, re.MULTILINE)
-lacking = sum(int(n) for n, why in skips if re.search('is not (installed|there)', why))
-of_windows = passed + failed + cannot
-if not passed:
-    sys.exit('pytest did not come to its end')
-print(
-    f'{passed} of {of_windows} pass, {passed / of_windows:.1%}: {failed} fail, {cannot} cannot under Wine. Not run: '
-    f'{lacking} lack a program or package there, {counts.get("skipped", 0) - lacking} are of other systems.'
-)
-sys.exit(passed / of_windows < 0.95)
-TALLY
+    "$PYTHON" tests/wine.py "$log" || failed=1
     [ -z "$failed" ]
 }
 

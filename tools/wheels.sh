@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Builds the wheels of one system into dist: wheels.sh RUST-TARGET PYTHON-VERSION...
+# Builds the wheels of one system into dist, or into $DIST: wheels.sh RUST-TARGET PYTHON-VERSION...
 #
 # No interpreter of those versions needs to be here: what PyO3 must know of each, maturin has with it. On Linux, zig
-# links, which knows the symbols that each glibc has, so that any machine builds what runs on old ones.
+# links, which knows the symbols that each glibc has, so that any machine builds what runs on old ones. For Windows, mingw
+# links; the names of Python's DLL are in PyO3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$1
 shift
-options=(--release --locked --target "$target" --out dist)
+options=(--release --locked --target "$target" --out "${DIST:-dist}")
 for version; do
     options+=(--interpreter "python$version")
 done
@@ -60,6 +61,11 @@ case $target in
     libgcc_s
     ;;
 *-linux-musl) options+=(--zig --compatibility musllinux_1_2) ;;
+*-pc-windows-gnu)
+    linker=${target%%-*}-w64-mingw32-gcc
+    command -v "$linker" >/dev/null || { echo "wheels.sh: $linker is not there: wheels for $target are NOT built"; exit 0; }
+    export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=$linker
+    ;;
 *-apple-darwin) [ "$(uname)" = Darwin ] || options+=(--zig) ;;
 esac
 # The target's standard library: rustup's, or, where that has none to give or BUILD_STD is set, built from its sources.
