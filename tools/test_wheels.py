@@ -2,10 +2,14 @@
 
 A wheel is for an interpreter of one version, on one system. Tried are the interpreters of this machine; and, on a
 Debian machine as root, those of Debian's newer releases and of its arm64 (under qemu), each in a root of its own that
-has nothing else; and for musl one that is built here from Debian's sources. In each, pip installs the wheel into a new
-virtual environment, with no index and no sources of the library in sight; then come `smoke.py` and, but where programs
-are emulated, the tests. A wheel for which there is no such place is listed as not run. The source distribution is built
-and installed by pip from scratch, and tested with the tests that it holds. What is made is kept in target/test-wheels.
+has nothing else; and for musl, and without the GIL, those that are built here from Debian's sources, or from those of
+the repository that CPYTHON= names. In each, pip installs the wheel into a new virtual environment, with no index and
+no sources of the library in sight; then come `smoke.py` and, but where programs are emulated, the tests. Of Windows'
+wheels, the one for which there is a CPython is installed in that under Wine by `portability.sh`, for `smoke.py`
+alone. A wheel for which there is no such place is listed as not run; with --strict that is a failure if it is one for
+this system (of Linux, with glibc). The source distribution is built and installed by pip from scratch, and tested
+with the tests that it holds. What is made is kept in target/test-wheels, and the table too, which has each row as
+soon as it is known.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import functools
 import io
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,7 +30,6 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
 from packaging.utils import parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,14 +38,18 @@ WORK = ROOT / 'target' / 'test-wheels'
 #: What the tests need besides the library.
 SOURCES = ('tests', 'examples', 'docs', 'README.md', 'Makefile', 'pyproject.toml')
 
-#: Of the benchmarks, which no distribution holds.
-ELSEWHERE = ('test_benches.py',)
+#: Of the benchmarks and of these tools, which no distribution tests.
+ELSEWHERE = ('test_benches.py', 'test_tools.py')
 
 #: The releases of Debian that have a version of Python, the steadiest first.
 RELEASES = {'3.11': ('bookworm',), '3.13': ('trixie', 'forky'), '3.14': ('forky', 'sid'), '3.15': ('forky', 'sid')}
 
-#: The version that is built for musl, and the release whose sources it is built from.
-MUSL = ('3.13', 'trixie')
+#: The releases of Debian from whose sources others are built: for musl, and without the GIL.
+SOURCES_OF = {'3.11': 'bookworm', '3.13': 'trixie', '3.14': 'forky', '3.15': 'forky'}
+
+#: How Windows is had here, and the version of Python that it has there.
+PORTABILITY = ROOT / 'tools' / 'portability.sh'
+WINDOWS = '3.11'
 
 #: What a Linux system has in /etc, and a bare root has not.
 ETC = ('hosts', 'nsswitch.conf', 'services', 'protocols', 'passwd', 'group')
@@ -85,8 +93,9 @@ class Environment:
 def call(*command: str | Path, cwd: Path = WORK, **variables: str) -> None:
     """Runs a command that makes something."""
     done = subprocess.run(
-        command, cwd=cwd, env=os.environ | variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        command, cwd=cwd, env=os.environ | variables, text=True, errors='replace', timeout=PATIENCE,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
     if done.returncode:
         tail = '\n'.join(done.stdout.splitlines()[-5:])
         raise Unavailable(f'{shlex.join(map(str, command))} failed:\n{tail}')
@@ -192,28 +201,53 @@ def debian(version: str, architecture: str) -> Environment:
     raise failure
 
 
+def sources_of(version: str) -> Path:
+    """Those of CPython: of the newest tag, where $CPYTHON is a repository of it, else Debian's."""
+    if not (repository := os.environ.get('CPYTHON')):
+        if version not in SOURCES_OF:
+            raise Unavailable(f'Debian has no sources of CPython {version}, and CPYTHON= names no repository')
+        return Apt(SOURCES_OF[version]).source(f'python{version}')
+    sort = [part for each in ('a', 'b', 'rc') for part in ('-c', f'versionsort.suffix={each}')]
+    command = ['git', '-C', repository, *sort, 'tag', '--list', f'v{version}.*', '--sort=-version:refname']
+    tags = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if not tags:
+        raise Unavailable(f'{repository} has no tag of CPython {version}')
+    into = WORK / 'sources' / tags[0]
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    # Without what nothing is built from, which may be too large for a copy of the repository.
+    call('git', '-C', repository, 'archive', f'--output={into}.tar', tags[0], '--', '.', ':!Misc/svnmap.txt', ':!Doc')
+    call('tar', '-x', '-C', into, '-f', f'{into}.tar')
+    return into
+
+
+def build_tools() -> None:
+    macros = Path('/usr/share/aclocal/ltdl.m4')
+    if shutil.which('musl-gcc') is None or shutil.which('autoreconf') is None or not macros.exists():
+        call('apt-get', 'update', '-qq')
+        tools = ('musl-tools', 'autoconf', 'autoconf-archive', 'automake', 'libtool', 'libltdl-dev')
+        call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', *tools)
+
+
 @functools.cache
-def musl() -> Environment:
-    """A Python built for musl, in a root that has no glibc at all."""
-    version, release = MUSL
-    tree, made = kept('musl')
+def built(version: str, free_threaded: bool = False, musl: bool = False) -> Environment:
+    """A Python that is built here; for musl, in a root that has no glibc at all."""
+    tree, made = kept(f'{version}{"t" * free_threaded}{"-musl" * musl}')
+    python = Path(f'/usr/bin/python{version}{"t" * free_threaded}')
     if not made:
-        apt, libraries = Apt(release), tree / 'libraries'
-        macros = Path('/usr/share/aclocal/ltdl.m4')
-        if shutil.which('musl-gcc') is None or shutil.which('autoreconf') is None or not macros.exists():
-            call('apt-get', 'update', '-qq')
-            tools = ('musl-tools', 'autoconf', 'autoconf-archive', 'automake', 'libtool', 'libltdl-dev')
-            call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', *tools)
-        # As gcc itself, it says that it is for glibc, which CPython's configure takes for a contradiction.
-        compiler = tree / 'cc'
-        compiler.write_text("""#!/bin/sh
-[ "$*" = --print-multiarch ] && exec echo x86_64-linux-musl
-exec musl-gcc "$@"
+        build_tools()
+        sources, apt = sources_of(version), Apt('trixie')
+        libraries, compiler = tree / 'libraries', tree / 'cc'
+        # As gcc itself, musl's says that it is for glibc, which CPython's configure takes for a contradiction.
+        kind = 'musl' if musl else 'gnu'
+        compiler.write_text(f"""#!/bin/sh
+[ "$*" = --print-multiarch ] && exec echo x86_64-linux-{kind}
+exec {'musl-gcc' if musl else 'gcc'} "$@"
 """)
         compiler.chmod(0o755)
-        zlib, libffi, python = apt.source('zlib'), apt.source('libffi'), apt.source(f'python{version}')
+        build = f'--build=x86_64-pc-linux-{kind}'
+        zlib, libffi = apt.source('zlib'), apt.source('libffi')
         call('./autogen.sh', cwd=libffi)
-        build = '--build=x86_64-pc-linux-musl'
         plain = ('--disable-shared', '--disable-docs', '--disable-exec-static-tramp', build)
         for library, options in ((zlib, ('--static',)), (libffi, plain)):
             call('./configure', f'--prefix={libraries}', *options, cwd=library, CC=str(compiler), CFLAGS='-O2 -fPIC')
@@ -222,15 +256,26 @@ exec musl-gcc "$@"
         configure = [
             './configure', '-q', '--prefix=/usr', build, '--without-ensurepip', '--disable-test-modules',
             'PKG_CONFIG=/bin/false', f'ZLIB_CFLAGS={include}', f'ZLIB_LIBS={link} -lz',
-            f'LIBFFI_CFLAGS={include}', f'LIBFFI_LIBS={link} -lffi',
+            f'LIBFFI_CFLAGS={include}', f'LIBFFI_LIBS={link} -lffi', *['--disable-gil'] * free_threaded,
         ]  # fmt: skip
-        call(*configure, cwd=python, CC=str(compiler), CFLAGS='-O1')
-        call('make', '-s', f'-j{os.cpu_count()}', 'install', f'DESTDIR={tree}', cwd=python)
-        (tree / 'lib').mkdir()
-        shutil.copy('/lib/ld-musl-x86_64.so.1', tree / 'lib', follow_symlinks=True)
-        furnish(tree)
+        call(*configure, cwd=sources, CC=str(compiler), CFLAGS='-O1')
+        call('make', '-s', f'-j{os.cpu_count()}', 'install', f'DESTDIR={tree}', cwd=sources)
+        if musl:
+            (tree / 'lib').mkdir()
+            shutil.copy('/lib/ld-musl-x86_64.so.1', tree / 'lib', follow_symlinks=True)
+            furnish(tree)
         (tree / '.made').touch()
-    return Environment('musl, nothing else', f'/usr/bin/python{version}', tree)
+    if musl:
+        return Environment('musl, nothing else', str(python), tree)
+    return Environment('built from source', f'{tree}{python}')
+
+
+def windows(version: str) -> Environment:
+    """The CPython for Windows that portability.sh puts under Wine: there alone, what is emulated is the system."""
+    if version != WINDOWS:
+        raise Unavailable(f'built, not run: no CPython {version} for Windows here')
+    call(PORTABILITY, 'mingw', 'wine', 'winpy', cwd=ROOT, PYTHON=sys.executable)
+    return Environment('CPython for Windows under Wine', 'python.exe', emulator='wine')
 
 
 def is_python(path: Path, version: str, free_threaded: bool) -> bool:
@@ -263,17 +308,31 @@ def place(wheel: Path, more: Iterable[str]) -> Environment:
     kind = tag.platform.partition('_')[0].rstrip('0123456789')
     arm = tag.platform.endswith(('aarch64', 'arm64'))
     same = (platform.machine().lower() in ('aarch64', 'arm64')) == arm
-    if platform.system() != system[kind] or (kind == 'musllinux' and arm):
+    if kind == 'win' and platform.system() == 'Linux':
+        return windows(version + 't' * free_threaded)
+    if platform.system() != system[kind] or (kind == 'musllinux' and (arm or not same)):
         raise Unavailable('no such system here')
     if kind == 'musllinux':
-        found = musl() if version == MUSL[0] and not free_threaded else None
-    else:
-        found = here(version, free_threaded, more) if same else None
-        if found is None and not free_threaded and 'linux' in kind:
+        return built(version, free_threaded, musl=True)
+    found = here(version, free_threaded, more) if same else None
+    if found is None and 'linux' in kind:
+        if not free_threaded:
             found = debian(version, 'arm64' if arm else 'amd64')
+        elif same and not arm:
+            found = built(version, free_threaded)
     if found is None:
         raise Unavailable(f'no CPython {version}{"t" * free_threaded} here')
     return found
+
+
+def must_run(artifact: Path) -> bool:
+    """Whether it is for this system and processor; of Linux, with glibc."""
+    if not artifact.name.endswith('.whl'):
+        return True
+    platforms = {tag.platform for tag in parse_wheel_filename(artifact.name)[3]}
+    system = {'Linux': 'manylinux', 'Darwin': 'macosx', 'Windows': 'win'}[platform.system()]
+    arm = platform.machine().lower() in ('aarch64', 'arm64')
+    return any(each.startswith(system) and each.endswith(('aarch64', 'arm64')) == arm for each in platforms)
 
 
 def downloaded(name: str, *arguments: str) -> Path:
@@ -309,6 +368,8 @@ def failed(done: subprocess.CompletedProcess[str]) -> bool:
 
 def needed(wheel: Path) -> set[str]:
     """The shared libraries that its extension names."""
+    from elftools.elf.elffile import ELFFile
+
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith('.so'))
         dynamic = ELFFile(io.BytesIO(archive.read(name))).get_section_by_name('.dynamic')
@@ -320,6 +381,15 @@ def audit(wheel: Path) -> str:
     if 'musllinux' in wheel.name:
         # Not by auditwheel, which knows musl by Alpine's name for it alone: musl takes libc.so for itself everywhere.
         return 'yes' if needed(wheel) <= {'libc.so'} else 'NO'
+    if 'win_' in wheel.name:
+        # Windows has what it names: Python's own DLL of that very version, and none of the compiler's.
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith('.pyd'))
+            named = {each.lower() for each in re.findall(rb'[\w-]+\.dll', archive.read(name), re.IGNORECASE)}
+        abi = min(parse_wheel_filename(wheel.name)[3], key=str).abi.removeprefix('cp')
+        python = {each for each in named if each.startswith(b'python')}
+        foreign = [each for each in named if each.startswith((b'libgcc', b'libwinpthread', b'libstdc'))]
+        return 'yes' if python == {f'python{abi}.dll'.encode()} and not foreign else 'NO'
     if 'manylinux' not in wheel.name:
         return ''
     tags = {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}
@@ -330,6 +400,16 @@ def audit(wheel: Path) -> str:
 
 def try_out(artifact: Path, environment: Environment, tests: Sequence[str] | None) -> Iterable[str]:
     """Yields what was seen; what went wrong begins with FAILED."""
+    if environment.emulator == 'wine':
+        command = [PORTABILITY, 'winsmoke']
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {'WHEEL': str(artifact), 'PYTHON': sys.executable},
+            text=True, errors='replace', timeout=PATIENCE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        said = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith('==')]
+        yield 'FAILED: no echo' if failed(done) else f'echo in {said[-1].strip()}'
+        return
     folder = WORK / 'environments' / artifact.name
     shutil.rmtree(folder, ignore_errors=True)
     sources = folder / 'sources'
@@ -373,6 +453,7 @@ def try_out(artifact: Path, environment: Environment, tests: Sequence[str] | Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--smoke', action='store_true', help='an echo alone, no tests')
+    parser.add_argument('--strict', action='store_true', help='fail where one for this system was not tested')
     parser.add_argument('--only', default='*', metavar='GLOB', help='of the files in dist')
     parser.add_argument('--python', action='append', default=[], metavar='PATH', help='one more interpreter to look at')
     parser.add_argument('tests', nargs='*', help='arguments of pytest; default: all tests')
@@ -381,20 +462,26 @@ def main() -> None:
     if not artifacts:
         sys.exit('nothing of that name in dist: make wheels, make sdist')
     WORK.mkdir(parents=True, exist_ok=True)
-    rows = [('file', 'tag holds', 'where', 'result')]
+    rows = [('file', 'tag holds', 'where', 'result'), ('---',) * 4]
+    bad = []
     for artifact in artifacts:
-        holds = audit(artifact)
+        holds, where, seen = audit(artifact), 'not run', []
         try:
-            where = place(artifact, options.python)
-            tests = None if options.smoke or where.emulator else options.tests
-            rows.append((artifact.name, holds, where.name, '; '.join(try_out(artifact, where, tests))))
+            environment = place(artifact, options.python)
+            where = environment.name
+            tests = None if options.smoke or environment.emulator else options.tests
+            seen.extend(try_out(artifact, environment, tests))
         except Unavailable as error:
-            rows.append((artifact.name, holds, 'not run', str(error).replace('\n', ' ')))
+            seen.append(str(error).replace('\n', ' '))
+            if options.strict and must_run(artifact):
+                seen.append('FAILED: it is for this system, and not tested')
+        except subprocess.TimeoutExpired as error:
+            seen.append(f'FAILED: not done in {error.timeout:.0f} s')
+        rows.append((artifact.name, holds, where, '; '.join(seen)))
         print(' | '.join(rows[-1]), flush=True)
-    table = [f'| {" | ".join(row)} |' for row in rows]
-    table.insert(1, '|---|---|---|---|')
-    (WORK / 'results.md').write_text('\n'.join(table) + '\n')
-    bad = [row for row in rows if 'FAILED' in row[3] or row[1] == 'NO']
+        (WORK / 'results.md').write_text(''.join(f'| {" | ".join(row)} |\n' for row in rows))
+        if holds == 'NO' or 'FAILED' in rows[-1][3]:
+            bad.append(artifact)
     if bad:
         sys.exit(f'{len(bad)} of {len(artifacts)} failed')
 
