@@ -80,7 +80,7 @@ def test_workflows_call_commands_that_are_there_and_pin_each_action_once():
     commands = {word for word in words if re.fullmatch('[a-z-]+', word)}
     assert commands <= targets
     assert bool(commands) == folder.exists()
-    local = re.findall(r'uses: \./(\S+)\n', text)
+    local = re.findall(r'uses: \$/(\S+)\n', text)
     assert all((ROOT / name).exists() for name in local)
     pins = re.findall(r'uses: (\S+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)\n', text)
     assert len(pins) + len(local) == text.count('uses:')

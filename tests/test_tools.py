@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -267,3 +268,16 @@ def test_wheels_for_windows_are_not_built_without_mingw_and_that_is_said(tmp_pat
     assert done.stdout == (
         'wheels.sh: x86_64-w64-mingw32-gcc is not there: wheels for x86_64-pc-windows-gnu are NOT built\n'
     )
+
+
+def test_release_publishes_after_all_other_jobs_ci_among_them_and_tests_strictly():
+    release, ci = ((ROOT / '.github' / 'workflows' / name).read_text() for name in ('release.yml', 'ci.yml'))
+    jobs = release.partition('\njobs:\n')[2]
+    (needs,) = re.findall(r'^    needs: \[(.*)\]$', jobs, re.MULTILINE)
+    assert {*needs.split(', '), 'publish'} == set(re.findall(r'^  (\w+):$', jobs, re.MULTILINE))
+    assert '    uses: $/.github/workflows/ci.yml\n' in jobs
+    assert '  workflow_call:' in ci
+    # What is called has the caller's name: in the same group, each would wait for the other.
+    groups = [re.search(r'^  group: (.*)$', text, re.MULTILINE)[1] for text in (release, ci)]
+    assert groups[0] != groups[1]
+    assert all('STRICT=1' in line for line in re.findall(r'make .*test-wheels.*', jobs))
