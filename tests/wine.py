@@ -166,7 +166,10 @@ TESTS = {
     sends_from_a_datagram_socket_that_is_connected_no_more: ('test_udp.py::test_connect_again_and_undo_it',),
     has_no_raw_icmpv6: ('test_raw.py::test_ping_ipv6_connected',),
     takes_the_interface_of_a_group_by_address_alone: ('test_options.py::test_multicast_ipv4[index]',),
-    calls_a_group_that_was_not_joined_an_invalid_argument: ('test_options.py::test_multicast_ipv4[127.0.0.1]',),
+    calls_a_group_that_was_not_joined_an_invalid_argument: (
+        'test_options.py::test_multicast_ipv4[127.0.0.1]',
+        'test_options.py::test_multicast_ipv4[None]',
+    ),
     reads_the_interface_of_unicasts_in_the_order_of_the_network: (f'{OPTION}[ip_unicast_if]',),
     does_not_keep_so_debug: (f'{OPTION}[so_debug]',),
     does_not_keep_so_dontroute: (f'{OPTION}[so_dontroute]',),
