@@ -86,7 +86,7 @@ PORTABILITY := PYTHON=$(abspath $(BIN)/python) tools/portability.sh
 WINDOWS_QUICK := $(patsubst %,tests/test_%.py,accept connect errors group operations sync tcp timers udp)
 
 # What passes there however busy the machine is: no test of these goes by time.
-WINDOWS_STEADY := $(patsubst %,tests/test_%.py,addrinfo errors group messages misuse options sync)
+WINDOWS_STEADY := $(patsubst %,tests/test_%.py,addrinfo errors group messages misuse operations options sync)
 
 .PHONY: test-windows test-windows-all test-windows-quick test-windows-rust test-windows-steady check-targets
 
