@@ -89,9 +89,12 @@ class Backend(httpcore.AsyncNetworkBackend):
             conn.close()
             raise
         # Ours go by their names, httpcore's by their numbers.
-        with socket.socket(fileno=os.dup(conn.fileno())) as duplicate:
+        borrowed = socket.socket(fileno=conn.fileno())
+        try:
             for option in socket_options or ():
-                duplicate.setsockopt(*option)
+                borrowed.setsockopt(*option)
+        finally:
+            borrowed.detach()
         return Stream(conn)
 
     async def sleep(self, seconds):
