@@ -590,19 +590,6 @@ mod tests {
         }
     }
 
-    /// Wine takes the source for the interface.
-    #[cfg(unix)]
-    #[test]
-    fn another_source_is_joined_on_the_same_interface_of_unix() {
-        for interface in sys::loopback() {
-            let (multicasts, group, source) =
-                (Multicasts::new(interface), [239, 1, 2, 11].into(), [127, 0, 0, 9].into());
-            let does = |name| multicasts.does(name, |number| sys::source(number, group, interface, source));
-            assert!(does("ip_add_source_membership") && !multicasts.come(group), "{interface:?}");
-            assert!(does("ip_drop_source_membership"));
-        }
-    }
-
     #[test]
     fn names_are_sorted_and_each_is_there_once_for_a_system() {
         for pair in TABLE.windows(2) {
@@ -625,6 +612,23 @@ mod tests {
             };
             let netfilter = matches!(row.name, "so_original_dst" | "ip6t_so_original_dst");
             assert!(netfilter || row.name.starts_with(prefix), "{}", row.name);
+        }
+    }
+
+    #[cfg(unix)]
+    mod of_unix {
+        use super::*;
+
+        /// Wine takes the source for the interface.
+        #[test]
+        fn another_source_is_joined_on_the_same_interface() {
+            for interface in sys::loopback() {
+                let (multicasts, group, source) =
+                    (Multicasts::new(interface), [239, 1, 2, 11].into(), [127, 0, 0, 9].into());
+                let does = |name| multicasts.does(name, |number| sys::source(number, group, interface, source));
+                assert!(does("ip_add_source_membership") && !multicasts.come(group), "{interface:?}");
+                assert!(does("ip_drop_source_membership"));
+            }
         }
     }
 }
