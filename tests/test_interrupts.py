@@ -1,10 +1,12 @@
 """Ctrl-C: where it may come out, and what it leaves whole. How fast it is: test_scheduler.py and test_sharing.py."""
 
+import gc
 import os
 import signal
 import socket
 import sys
 import threading
+import weakref
 
 import pytest
 import sock
@@ -184,6 +186,45 @@ def test_user_code_that_a_plain_function_of_ours_calls_is_not_cut_either():
     with pytest.raises(KeyboardInterrupt):
         sock.run(main)
     assert seen == ['whole']
+
+
+class Interrupts:
+    """Sends Ctrl-C as it goes."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+
+class Members(set):
+    """Sends Ctrl-C as a callback of a weak reference takes something out."""
+
+    def discard(self, each):
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(1000):
+            pass
+        super().discard(each)
+
+
+@pytest.mark.parametrize('where', ['finalizer', 'weak set'])
+def test_ctrl_c_is_not_swallowed_by_what_the_interpreter_calls_as_an_object_goes(where):
+    async def main():
+        if where == 'finalizer':
+            each = Interrupts()
+        else:
+            each = sock.Event()
+            weak = weakref.WeakSet()
+            weak.data = Members()
+            weak.add(each)
+        del each
+        gc.collect()
+        with sock.deadline(sock.clock() + 10):
+            await until_interrupted()
+
+    with pytest.raises(KeyboardInterrupt):
+        sock.run(main)
+    assert sock.threads() == []
 
 
 def test_nothing_is_left_of_a_turn_that_was_to_be_broken_off():

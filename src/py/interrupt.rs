@@ -10,18 +10,32 @@ fn is_ours(package: &Bound<'_, PyString>) -> bool {
     package.to_str().is_ok_and(|name| name == "sock")
 }
 
+/// What an exception does not come out of: the interpreter reports it and goes on. A `__del__`, and the callbacks of weak
+/// references that the standard library has, of the sets that `threading` keeps, say.
+fn swallows(code: &Bound<'_, PyAny>, globals: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let is = |what: Option<Bound<'_, PyAny>>, names: &[&str]| {
+        what.is_some_and(|what| {
+            what.cast::<PyString>().is_ok_and(|what| what.to_str().is_ok_and(|it| names.contains(&it)))
+        })
+    };
+    Ok(is(Some(code.getattr("co_name")?), &["__del__"])
+        || is(globals.get_item("__name__")?, &["weakref", "_weakrefset"]))
+}
+
 /// Whether an exception may be raised in a frame: in the user's code inside a thread's turn, unless it was called by a plain
-/// function of ours, which has to be whole. A coroutine of ours is whole where it calls the user's code.
+/// function of ours, which has to be whole, or by what would swallow it. A coroutine of ours is whole where it calls the
+/// user's code.
 #[pyfunction]
 pub fn is_interruptible(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
     let mut at = frame.clone();
     while !at.is_none() {
-        let package = at.getattr("f_globals")?.cast_into::<PyDict>()?.get_item("__package__")?;
+        let (code, globals) = (at.getattr("f_code")?, at.getattr("f_globals")?.cast_into::<PyDict>()?);
+        let package = globals.get_item("__package__")?;
         // Whatever else a module has in its place is not asked: that would run its code.
         let ours = package.is_some_and(|package| package.cast::<PyString>().is_ok_and(|name| is_ours(name)));
-        let flags: u32 = at.getattr("f_code")?.getattr("co_flags")?.extract()?;
+        let flags: u32 = code.getattr("co_flags")?.extract()?;
         let asynchronous = flags & ASYNC_CODE != 0;
-        if ours && (at.is(frame) || !asynchronous) {
+        if ours && (at.is(frame) || !asynchronous) || swallows(&code, &globals)? {
             return Ok(false);
         }
         if asynchronous {

@@ -511,7 +511,7 @@ def test_s47_ctrl_c_at_any_time_closes_the_sockets_and_ends_each_thread(threads)
 
         async def main():
             queue, lock = sock.Queue(2), sock.Lock()
-            timer.start()
+            started.release()
             sock.runevery(0.001, lambda: None)
             with contextlib.ExitStack() as stack:
                 for ours, theirs in pairs:
@@ -522,7 +522,8 @@ def test_s47_ctrl_c_at_any_time_closes_the_sockets_and_ends_each_thread(threads)
                 complete.append(i)
                 await takes(queue)
 
-        def interrupts(seconds):
+        def interrupts(seconds, started):
+            started.acquire()
             time.sleep(seconds)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -530,7 +531,11 @@ def test_s47_ctrl_c_at_any_time_closes_the_sockets_and_ends_each_thread(threads)
         complete = []
         for i in range(30):
             pairs = [[sock.fromsocket(s) for s in socket.socketpair()] for _ in range(5)]
-            timer = threading.Thread(target=interrupts, args=(pauses.random() / 60,))
+            # It is started out here: what `threading` does in Python, Ctrl-C may leave half done.
+            started = threading.Lock()
+            started.acquire()
+            timer = threading.Thread(target=interrupts, args=(pauses.random() / 60, started))
+            timer.start()
             try:
                 sock.run(main, threads={threads})
             except KeyboardInterrupt:
