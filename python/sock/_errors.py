@@ -365,7 +365,10 @@ _HINTS_OF = {
     ('read', 'EBADF'): "the file is not open for reading: sendfile takes one of mode 'rb'",
     ('read', 'EINVAL'): 'it is no file that can be read, or not from that offset',
     ('read', 'EPERM'): 'the file may not be read by this process',
+    ('read', 'ENOENT'): 'the file has gone: open it anew',
     ('send', 'EINVAL'): 'the OS does not take that, as the port 0',
+    ('setopt', 'EADDRINUSE'): 'it has joined that group already: once is enough',
+    ('setopt', 'EADDRNOTAVAIL'): 'it is not in that group there, or that address is of another host',
     ('setopt', 'ENOENT'): 'the system has nothing of that name',
 }
 
