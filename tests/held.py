@@ -15,7 +15,8 @@ def resident():
     try:
         with open('/proc/self/statm') as file:
             return int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
-    except OSError:
+    except (AttributeError, OSError):
+        # Under Wine there is /proc, and no `sysconf`.
         return 0
 
 
