@@ -422,13 +422,23 @@ def large(tmp_path):
         yield f
 
 
+@contextlib.contextmanager
+def sigpipes():
+    """Those that come until the block ends: a list."""
+    signals = []
+    old = signal.signal(signal.SIGPIPE, lambda *_: signals.append('SIGPIPE'))
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGPIPE, old)
+
+
 @pytest.mark.skipif(not hasattr(signal, 'SIGPIPE'), reason='there is no SIGPIPE')
 @pytest.mark.parametrize('how', ['send', 'sendfile', 'sendfile from memory'])
 @pytest.mark.parametrize('when', ['waiting', 'later'])
 def test_s26_send_after_the_peers_reset(run, peer, large, how, when):
     """Scenario 26: send after the peer's RST -> `connection_reset` or `broken_pipe`, never SIGPIPE."""
     conn, other = peer
-    signals = []
     calls = {
         'send': lambda: conn.send(bytes(50_000_000), expires=soon()),
         'sendfile': lambda: conn.sendfile(large, expires=soon()),
@@ -453,18 +463,14 @@ def test_s26_send_after_the_peers_reset(run, peer, large, how, when):
                 await calls[how]()
         await sock.sleep(0)
 
-    old = signal.signal(signal.SIGPIPE, lambda *_: signals.append('SIGPIPE'))
-    try:
+    with sigpipes() as signals:
         run(main)
-    finally:
-        signal.signal(signal.SIGPIPE, old)
     assert not signals
 
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGPIPE'), reason='there is no SIGPIPE')
 def test_s26_send_by_a_socket_that_others_made(run):
     """Scenario 26: send after the peer's end -> `broken_pipe`, never SIGPIPE."""
-    signals = []
     ours, theirs = socket.socketpair()
 
     async def main():
@@ -474,11 +480,8 @@ def test_s26_send_by_a_socket_that_others_made(run):
                 await conn.send(b'x', expires=soon())
             await sock.sleep(0)
 
-    old = signal.signal(signal.SIGPIPE, lambda *_: signals.append('SIGPIPE'))
-    try:
+    with sigpipes() as signals:
         run(main)
-    finally:
-        signal.signal(signal.SIGPIPE, old)
     assert not signals
 
 
