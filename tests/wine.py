@@ -153,6 +153,7 @@ def does_not_keep_ipv6_protection_level():
 TESTS = {
     loses_what_it_has_queued_of_a_send_when_the_socket_is_read_meanwhile: (
         'test_tcp.py::test_full_duplex_one_reads_while_another_writes',
+        'scenarios/test_moving_bytes.py::test_s22_both_sides_send_until_clogged_and_then_drain',
         'scenarios/test_moving_bytes.py::test_s24_half_close_while_the_other_direction_is_busy',
     ),
     says_connection_reset_of_a_socket_that_is_not_connected: (
