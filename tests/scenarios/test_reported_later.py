@@ -455,6 +455,9 @@ def test_s79_bytearray_that_changes_while_it_is_sent_is_sent_as_it_is_when_its_t
     turn comes; BufferError."""
     size = 4_000_000
     ours, other = socket.socketpair()
+    # Where it is of TCP, buffers that grow may take all of it.
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
     received = bytearray()
 
     def receive():
