@@ -147,6 +147,53 @@ def test_python_is_built_from_the_newest_tag_of_its_version(wheels, monkeypatch,
         wheels.sources_of('3.11')
 
 
+@of_linux
+@pytest.mark.parametrize(('kind', 'program'), [('musl', 'musl-gcc'), ('gnu', 'gcc')])
+def test_compiler_of_a_python_says_its_libc_with_one_dash_and_with_two(wheels, tmp_path, kind, program):
+    for name in ('gcc', 'musl-gcc'):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    compiler = tmp_path / 'cc'
+    wheels.write_compiler(compiler, kind)
+
+    def said(*arguments):
+        path = {'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
+        done = subprocess.run([compiler, *arguments], env=path, check=True, capture_output=True, text=True, timeout=50)
+        return done.stdout.strip()
+
+    assert said('-print-multiarch') == said('--print-multiarch') == f'x86_64-linux-{kind}'
+    assert said('-O1', '-c', 'x.c') == f'{program} -O1 -c x.c'
+
+
+def test_python_that_was_built_without_a_module_is_not_to_be_had(wheels, monkeypatch):
+    wheels.WORK.mkdir()
+    monkeypatch.setattr(wheels, 'MODULES', ('math', 'select'))
+    wheels.vouch(wheels.Environment('here', sys.executable))
+    monkeypatch.setattr(wheels, 'MODULES', ('math', 'nobody_has_this'))
+    with pytest.raises(wheels.Unavailable, match=r"lacks a module: .*No module named 'nobody_has_this'"):
+        wheels.vouch(wheels.Environment('here', sys.executable))
+
+
+def test_python_without_virtual_environments_is_no_failure_of_a_wheel_but_where_it_must_be_tested(
+    wheels, monkeypatch, tmp_path
+):
+    def run(environment, *args, **_):
+        if '--without-pip' in args:
+            return subprocess.CompletedProcess(args, 1, 'No module named venv')
+        pytest.fail(f'{args} ran after that')
+
+    monkeypatch.setattr(wheels.Environment, 'run', run)
+    monkeypatch.setattr(wheels, 'SOURCES', ())
+    monkeypatch.setattr(wheels, 'downloaded', lambda *_: tmp_path)
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools' / 'smoke.py').touch()
+    end, rows = table_of(wheels, monkeypatch, '--smoke')
+    assert end is None
+    assert {row[2:] for row in rows} == {('here', 'not run: that Python makes no virtual environment')}
+    end, rows = table_of(wheels, monkeypatch, '--smoke', '--strict')
+    assert end == '1 of 4 failed'
+
+
 LOG = """
 SKIPPED [2] tests/outside/test_dnsperf.py:12: dnsperf is not installed: make outside installs it
 SKIPPED [1] tests/outside/test_cpython.py:28: CPython's tests are not installed (Debian has them)

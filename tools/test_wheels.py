@@ -47,6 +47,9 @@ RELEASES = {'3.11': ('bookworm',), '3.13': ('trixie', 'forky'), '3.14': ('forky'
 #: The releases of Debian from whose sources others are built: for musl, and without the GIL.
 SOURCES_OF = {'3.11': 'bookworm', '3.13': 'trixie', '3.14': 'forky', '3.15': 'forky'}
 
+#: Modules in C that pip and the tests take from a Python; ctypes and zlib come of libraries that are built for it.
+MODULES = ('ctypes', 'zlib', '_posixsubprocess', '_socket', '_struct', 'array', 'fcntl', 'math', 'select')
+
 #: How Windows is had here, and the version of Python that it has there.
 PORTABILITY = ROOT / 'tools' / 'portability.sh'
 WINDOWS = '3.11'
@@ -232,6 +235,27 @@ def build_tools() -> None:
         call('apt-get', 'install', '-qq', '--yes', '--no-install-recommends', *tools)
 
 
+def write_compiler(path: Path, kind: str) -> None:
+    """gcc for that libc, which says so when it is asked.
+
+    As gcc itself, musl's says that it is for glibc: CPython's configure takes that for a contradiction, and setup.py of
+    3.11 asks with one dash, and takes glibc's headers, with which no module compiles.
+    """
+    path.write_text(f"""#!/bin/sh
+case "$*" in -print-multiarch | --print-multiarch) exec echo x86_64-linux-{kind};; esac
+exec {'musl-gcc' if kind == 'musl' else 'gcc'} "$@"
+""")
+    path.chmod(0o755)
+
+
+def vouch(environment: Environment) -> None:
+    """That a Python which was built has its modules: make does not fail where they did not compile."""
+    done = environment.run('-c', 'import ' + ', '.join(MODULES), cwd=WORK)
+    if done.returncode:
+        last = done.stdout.strip().rpartition('\n')[2]
+        raise Unavailable(f'the Python that was built lacks a module: {last}')
+
+
 @functools.cache
 def built(version: str, free_threaded: bool = False, musl: bool = False) -> Environment:
     """A Python that is built here; for musl, in a root that has no glibc at all."""
@@ -241,13 +265,8 @@ def built(version: str, free_threaded: bool = False, musl: bool = False) -> Envi
         build_tools()
         sources, apt = sources_of(version), Apt('trixie')
         libraries, compiler = tree / 'libraries', tree / 'cc'
-        # As gcc itself, musl's says that it is for glibc, which CPython's configure takes for a contradiction.
         kind = 'musl' if musl else 'gnu'
-        compiler.write_text(f"""#!/bin/sh
-[ "$*" = --print-multiarch ] && exec echo x86_64-linux-{kind}
-exec {'musl-gcc' if musl else 'gcc'} "$@"
-""")
-        compiler.chmod(0o755)
+        write_compiler(compiler, kind)
         build = f'--build=x86_64-pc-linux-{kind}'
         zlib, libffi = apt.source('zlib'), apt.source('libffi')
         call('./autogen.sh', cwd=libffi)
@@ -261,16 +280,19 @@ exec {'musl-gcc' if musl else 'gcc'} "$@"
             'PKG_CONFIG=/bin/false', f'ZLIB_CFLAGS={include}', f'ZLIB_LIBS={link} -lz',
             f'LIBFFI_CFLAGS={include}', f'LIBFFI_LIBS={link} -lffi', *['--disable-gil'] * free_threaded,
         ]  # fmt: skip
-        call(*configure, cwd=sources, CC=str(compiler), CFLAGS='-O1')
+        call(*configure, cwd=sources, CC=str(compiler), CFLAGS='-O1', CPPFLAGS=include, LDFLAGS=link)
         call('make', '-s', f'-j{os.cpu_count()}', 'install', f'DESTDIR={tree}', cwd=sources)
         if musl:
             (tree / 'lib').mkdir()
             shutil.copy('/lib/ld-musl-x86_64.so.1', tree / 'lib', follow_symlinks=True)
             furnish(tree)
-        (tree / '.made').touch()
+    environment = Environment('built from source', f'{tree}{python}')
     if musl:
-        return Environment('musl, nothing else', str(python), tree)
-    return Environment('built from source', f'{tree}{python}')
+        environment = Environment('musl, nothing else', str(python), tree)
+    if not made:
+        vouch(environment)
+        (tree / '.made').touch()
+    return environment
 
 
 def windows(version: str) -> Environment:
@@ -436,8 +458,7 @@ def try_out(artifact: Path, environment: Environment, tests: Sequence[str] | Non
     pip = downloaded('pip', 'pip')
     venv = folder / 'venv'
     if failed(environment.run('-m', 'venv', '--without-pip', venv)):
-        yield 'FAILED: no virtual environment'
-        return
+        raise Unavailable('not run: that Python makes no virtual environment')
     python = venv / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
     inside = dataclasses.replace(environment, python=str(python))
     if failed(inside.run(pip / 'pip', 'install', '--no-compile', *options, folder / artifact.name, cwd=folder)):
