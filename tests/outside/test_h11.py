@@ -92,14 +92,14 @@ def test_requests_on_one_connection(connect, nginx):
 
 
 def test_chunked_upload_waits_for_100_continue(connect, nginx):
-    parts = [os.urandom(n) for n in (1, 100_000, 3_000_000, 7)]
+    parts, uploads = [os.urandom(n) for n in (1, 100_000, 3_000_000, 7)], nginx.uploads
 
     async def main():
         conn, client = await connect()
         with conn:
             head, _ = await client.exchange('PUT', '/upload/h11', *parts, Expect='100-continue')
             assert head.status_code in (201, 204)
-            assert (nginx.uploads / 'h11').read_bytes() == b''.join(parts)
+            assert (uploads / 'h11').read_bytes() == b''.join(parts)
 
     run(main)
 

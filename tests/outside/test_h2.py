@@ -129,7 +129,7 @@ def test_hundred_streams_at_once_on_one_connection(nginx, trusting):
 
 def test_large_bodies_go_up_and_down_at_once(nginx, trusting):
     """Far more than the windows hold."""
-    bodies = [os.urandom(3_000_000) for _ in range(5)]
+    bodies, uploads = [os.urandom(3_000_000) for _ in range(5)], nginx.uploads
     (nginx.root / 'h2-large').write_bytes(bodies[0])
 
     async def main():
@@ -138,7 +138,7 @@ def test_large_bodies_go_up_and_down_at_once(nginx, trusting):
                 up = [group.newthread(client.exchange, 'PUT', f'/upload/h2-{i}', body) for i, body in enumerate(bodies)]
                 down = [group.newthread(client.exchange, 'GET', '/h2-large') for _ in range(3)]
             assert all(thread.result()[0] in (201, 204) for thread in up)
-            assert [(nginx.uploads / f'h2-{i}').read_bytes() for i in range(5)] == bodies
+            assert [(uploads / f'h2-{i}').read_bytes() for i in range(5)] == bodies
             assert [thread.result() for thread in down] == [(200, bodies[0])] * 3
 
     run(main)

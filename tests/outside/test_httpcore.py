@@ -6,7 +6,7 @@ trio or anyio alone; the fixture ``primitives`` gives it ours in the place of tr
 
 import contextlib
 import os
-import select
+import selectors
 import socket
 import ssl
 import types
@@ -19,6 +19,9 @@ from tls_client import TLS
 from .servers import needed, run_many_on
 
 httpcore = needed('httpcore')
+
+#: Windows has no poll(), and elsewhere select() does not take each descriptor.
+Selector = getattr(selectors, 'PollSelector', selectors.SelectSelector)
 
 
 @contextlib.contextmanager
@@ -66,9 +69,9 @@ class Stream(httpcore.AsyncNetworkStream):
             return self.tls and self.tls.ssl
         if info == 'is_readable':
             # The pool asks whether the server has closed an idle connection.
-            poll = select.poll()
-            poll.register(self.conn.fileno(), select.POLLIN)
-            return bool(poll.poll(0))
+            with Selector() as selector:
+                selector.register(self.conn.fileno(), selectors.EVENT_READ)
+                return bool(selector.select(0))
         return None
 
 
@@ -148,7 +151,13 @@ def files(nginx):
     return made
 
 
-@pytest.fixture(params=['http', 'https', 'unix'])
+@pytest.fixture(
+    params=[
+        'http',
+        'https',
+        pytest.param('unix', marks=pytest.mark.skipif(os.name == 'nt', reason='nginx has no unix sockets there')),
+    ]
+)
 def site(request, nginx, trusting):
     """How a pool is made that reaches nginx, and its URL."""
     if request.param == 'https':
@@ -236,13 +245,13 @@ def test_streams_of_http2_share_one_connection(nginx, files, trusting):
 
 def test_large_bodies_go_up_and_come_down(site, nginx):
     options, url = site
-    data = os.urandom(20_000_000)
+    data, uploads = os.urandom(20_000_000), nginx.uploads
 
     async def main():
         async with pool(**options) as http:
             put = await http.request('PUT', f'{url}/upload/body', content=data)
             assert put.status in (201, 204)
-            assert (nginx.uploads / 'body').read_bytes() == data
+            assert (uploads / 'body').read_bytes() == data
             async with http.stream('GET', f'{url}/upload/body') as response:
                 parts = [part async for part in response.aiter_stream()]
             assert len(parts) > 100

@@ -2,16 +2,18 @@
 
 import contextlib
 import os
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
 
 import pytest
-from support import LINUX, TESTS, mortal
+from support import LINUX, TESTS, certify, mortal
 
 from . import servers
-from .servers import PATIENCE, candidates, unused_ports
+from .servers import PATIENCE, candidates, needed, unused_ports
 
 
 def test_ports_are_none_that_the_system_gives_away():
@@ -74,7 +76,34 @@ def test_server_does_not_outlive_tests_that_are_killed(tmp_path):
                 assert connection.recv(1) == b''
 
 
-@pytest.mark.skipif(not LINUX, reason='elsewhere programs are not installed by us')
+@pytest.mark.parametrize('maker', ['openssl', 'trustme'])
+def test_certificate_is_trusted_by_each_of_its_names_and_no_other(tmp_path, maker):
+    if maker == 'trustme':
+        needed('trustme')
+    elif shutil.which('openssl') is None:
+        pytest.skip('openssl is not installed')
+    certificate, key = certify(tmp_path, openssl=maker == 'openssl')
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    client = ssl.create_default_context(cafile=certificate)
+
+    def handshake(name):
+        there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ends = [client.wrap_bio(back, there, server_hostname=name), server.wrap_bio(there, back, server_side=True)]
+        while ends:
+            end = ends.pop(0)
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                ends.append(end)
+
+    for name in ('localhost', '127.0.0.1', '::1'):
+        handshake(name)
+    with pytest.raises(ssl.SSLCertVerificationError, match='not valid for'):
+        handshake('example.org')
+
+
+@pytest.mark.skipif(not LINUX, reason='programs are installed by us on Linux alone')
 @pytest.mark.parametrize('installed', [False, True])
 def test_skip_for_lack_of_a_program_is_a_failure_where_all_were_installed(installed):
     skipped = f'{TESTS}/outside/test_iperf3.py::test_iperf3_gets_through_the_proxy_what_it_sends[up-1]'

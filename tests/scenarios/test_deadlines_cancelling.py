@@ -511,8 +511,8 @@ time_t time(time_t *t) {
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='LD_PRELOAD, as it is meant here, is of Linux')
 @pytest.mark.skipif(shutil.which('cc') is None, reason='cc, which makes the clock that leaps, is not installed')
+@pytest.mark.skipif(not LINUX, reason='LD_PRELOAD, as it is meant here, is of Linux')
 @pytest.mark.parametrize('threads', [1, 3])
 @own_program
 def test_s40_wall_clock_that_leaps_changes_nothing(tmp_path, threads):
