@@ -11,7 +11,7 @@ use crate::poller::tests::{Coroutine, coroutine, hub, waiting};
 use crate::poller::{Hub, Thread};
 use crate::readiness::Readiness;
 use crate::sync::{AtomicUsize, Condvar, Exclusive, Mutex, Ordering};
-use crate::timers::Timers;
+use crate::timers::SharedTimers;
 use crate::wait::{NEVER, Reason, Wait};
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
@@ -57,7 +57,8 @@ fn no_event_is_lost_between_a_call_and_the_wait() {
             thread::spawn(move || {
                 for _ in 0..2 {
                     data.fetch_add(1, Ordering::AcqRel);
-                    if direction.event(false).is_some() {
+                    // As the hub does.
+                    if !direction.knows(false) && direction.event(false).is_some() {
                         bell.ring();
                     }
                 }
@@ -65,6 +66,7 @@ fn no_event_is_lost_between_a_call_and_the_wait() {
         };
         let mut got = 0;
         while got < 2 {
+            assert!(direction.claim(1));
             let seen = direction.snapshot();
             if seen.is_ready() {
                 match data.swap(0, Ordering::AcqRel) {
@@ -73,6 +75,7 @@ fn no_event_is_lost_between_a_call_and_the_wait() {
                         got += n;
                         // A short read.
                         direction.drained(seen);
+                        direction.release();
                         continue;
                     }
                 }
@@ -80,6 +83,7 @@ fn no_event_is_lost_between_a_call_and_the_wait() {
             if direction.park(()).is_ok() {
                 bell.take();
             }
+            direction.release();
         }
         poll.join().unwrap();
         assert_eq!(bell.rings(), 0, "woken once for each wait");
@@ -147,7 +151,7 @@ fn exclusive_counts_lose_no_change() {
 #[test]
 fn a_wait_ends_once_and_no_cancel_is_lost() {
     check(|| {
-        let (wait, timers) = (Arc::new(Wait::new()), Arc::new(Mutex::new(Timers::default())));
+        let (wait, timers) = (Arc::new(Wait::new()), Arc::new(SharedTimers::default()));
         let (epoch, _) = wait.park(10, &timers, || ());
         let event = {
             let wait = wait.clone();
@@ -175,7 +179,7 @@ fn a_wait_ends_once_and_no_cancel_is_lost() {
 #[test]
 fn a_late_waker_does_not_end_the_next_wait() {
     check(|| {
-        let (wait, timers) = (Arc::new(Wait::new()), Mutex::new(Timers::default()));
+        let (wait, timers) = (Arc::new(Wait::new()), SharedTimers::default());
         let ready = Arc::new(Bell::default());
         let (epoch, _) = wait.park(NEVER, &timers, || ());
         let wakers: Vec<_> = (0..2)
@@ -206,7 +210,7 @@ fn a_late_waker_does_not_end_the_next_wait() {
 #[test]
 fn a_wait_that_is_taken_back_is_not_ended_and_keeps_a_cancel() {
     check(|| {
-        let (wait, timers) = (Arc::new(Wait::new()), Mutex::new(Timers::default()));
+        let (wait, timers) = (Arc::new(Wait::new()), SharedTimers::default());
         let (epoch, _) = wait.park(NEVER, &timers, || ());
         let cancel = {
             let wait = wait.clone();
@@ -225,7 +229,7 @@ fn a_wait_that_is_taken_back_is_not_ended_and_keeps_a_cancel() {
 #[test]
 fn a_thread_that_ends_leaves_no_deadline_behind() {
     check(|| {
-        let (wait, timers) = (Arc::new(Wait::new()), Arc::new(Mutex::new(Timers::default())));
+        let (wait, timers) = (Arc::new(Wait::new()), Arc::new(SharedTimers::default()));
         let (epoch, _) = wait.park(10, &timers, || ());
         let fires = {
             let (wait, timers) = (wait.clone(), timers.clone());

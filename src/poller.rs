@@ -22,9 +22,9 @@ use crate::clock;
 use crate::poll::{Poll, WAKER, Waker};
 use crate::readiness::Readiness;
 use crate::socket::{Source, Waiter};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, BriefMutex, Condvar, Mutex, MutexGuard, Ordering, seize};
 use crate::sys::{self, Descriptor, SignalPipe};
-use crate::timers::Timers;
+use crate::timers::SharedTimers;
 use crate::wait::{NEVER, Reason, Wait};
 
 /// An owned reference to a thread.
@@ -34,15 +34,6 @@ pub trait Thread: Sized {
 
     fn wait(&self) -> &Wait;
     fn hub(&self) -> &Arc<Hub<Self>>;
-}
-
-/// In a child process: a lock that is held is held by an OS thread that exists in the parent alone.
-pub(crate) fn seize<V>(mutex: &Mutex<V>) -> crate::sync::MutexGuard<'_, V> {
-    mutex.try_lock().unwrap_or_else(|| {
-        // SAFETY: the only OS thread of this process is here, and does not hold it, since nothing forks under a lock.
-        unsafe { mutex.force_unlock() };
-        mutex.lock()
-    })
 }
 
 /// For how many threads there is room at least where woken ones are put: what the OS tells of in one go.
@@ -93,8 +84,6 @@ struct Sources<T: Thread> {
 #[derive(Debug)]
 pub struct Roster<T: Thread> {
     pub threads: Slab<T::Weak>,
-    /// How many have not ended.
-    pub live: usize,
 }
 
 #[derive(Debug)]
@@ -102,21 +91,29 @@ pub struct Hub<T: Thread> {
     registry: Registry,
     waker: Waker,
     signals: SignalPipe,
-    /// Held by the leader while it polls.
-    lead: Mutex<Poll>,
+    /// Held by the leader while it polls. Nobody waits for it, as `Turn::led` says who may take it.
+    lead: BriefMutex<Poll>,
     sources: Mutex<Sources<T>>,
-    pub timers: Mutex<Timers<T>>,
+    pub timers: SharedTimers<T>,
     turn: Mutex<Turn<T>>,
     work: Condvar,
-    /// When the OS was last asked: the time of the events being handled, read without a system call.
+    /// How many threads are ready, or to be dropped. Changed under `turn` alone; who takes it for 0 too early looks again
+    /// under the lock before it waits.
+    queued: AtomicUsize,
+    /// When the OS was last asked: the time of the events being handled, read without asking for it. It stays behind while
+    /// nothing is among the timers and no loop stops at a time, and so tells only what is late for certain.
     now: AtomicU64,
     pub roster: Mutex<Roster<T>>,
+    /// How many threads of the roster have not ended. Changed under `roster` alone.
+    live: AtomicUsize,
     /// Calls of `stop` so far.
     stops: AtomicU64,
     /// Reasons so far for all OS threads to look whether they go on. Changed under `turn` alone.
     interrupts: AtomicU64,
     /// OS threads that poll it.
     pub loops: AtomicUsize,
+    /// Those of them that stop at a time.
+    pub timed_loops: AtomicUsize,
     /// The process has forked: the OS's poll belongs to the parent.
     forked: AtomicBool,
 }
@@ -128,9 +125,9 @@ impl<T: Thread> Hub<T> {
             waker,
             signals: SignalPipe::new(&registry, SIGNAL)?,
             registry,
-            lead: Mutex::new(poll),
+            lead: BriefMutex::new(poll),
             sources: Mutex::new(Sources { slab: Slab::new(), generation: 0 }),
-            timers: Mutex::new(Timers::default()),
+            timers: SharedTimers::default(),
             turn: Mutex::new(Turn {
                 ready: VecDeque::new(),
                 round: 0,
@@ -142,11 +139,14 @@ impl<T: Thread> Hub<T> {
                 woken: Vec::new(),
             }),
             work: Condvar::new(),
+            queued: AtomicUsize::new(0),
             now: AtomicU64::new(clock::now()),
-            roster: Mutex::new(Roster { threads: Slab::new(), live: 0 }),
+            roster: Mutex::new(Roster { threads: Slab::new() }),
+            live: AtomicUsize::new(0),
             stops: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
             loops: AtomicUsize::new(0),
+            timed_loops: AtomicUsize::new(0),
             forked: AtomicBool::new(false),
         })
     }
@@ -175,7 +175,12 @@ impl<T: Thread> Hub<T> {
 
     /// How many threads have not ended.
     pub fn live(&self) -> usize {
-        self.roster.lock().live
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// One more that has not ended, or one less. No other OS thread counts meanwhile, as the roster is locked.
+    pub fn count_live(&self, _locked: &mut Roster<T>, change: isize) {
+        self.live.store(self.live.load(Ordering::Relaxed).saturating_add_signed(change), Ordering::Release);
     }
 
     pub fn is_forked(&self) -> bool {
@@ -249,6 +254,7 @@ impl<T: Thread> Hub<T> {
     pub fn push(&self, thread: T) {
         let mut turn = self.turn.lock();
         turn.ready.push_back(thread);
+        self.count(&turn);
         if turn.call() {
             drop(turn);
             self.work.notify_one();
@@ -257,8 +263,12 @@ impl<T: Thread> Hub<T> {
         }
     }
 
+    fn count(&self, turn: &Turn<T>) {
+        self.queued.store(turn.ready.len() + turn.stale.len(), Ordering::Relaxed);
+    }
+
     /// Lets the leader return from the OS's poll.
-    fn call_back(&self, mut turn: crate::sync::MutexGuard<'_, Turn<T>>) {
+    fn call_back(&self, mut turn: MutexGuard<'_, Turn<T>>) {
         if std::mem::take(&mut turn.blocked) {
             drop(turn);
             // Fails only without memory for one byte's event; the leader then comes back at its next event.
@@ -311,6 +321,9 @@ impl<T: Thread> Hub<T> {
 
     /// The next thread to run, without waiting. The caller enters it.
     pub fn take(&self) -> Option<T> {
+        if self.queued.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
         let mut turn = self.turn.lock();
         if turn.round == 0 && !turn.led && !turn.ready.is_empty() {
             turn.led = true;
@@ -322,13 +335,10 @@ impl<T: Thread> Hub<T> {
         let thread = turn.ready.pop_front();
         turn.round = turn.round.saturating_sub(1);
         let calls = turn.idle > 0 && thread.is_some() && !(turn.led && turn.ready.is_empty()) && turn.call();
-        if turn.stale.is_empty() {
-            drop(turn);
-        } else {
-            let stale = std::mem::take(&mut turn.stale);
-            drop(turn);
-            drop(stale);
-        }
+        let stale = std::mem::take(&mut turn.stale);
+        self.count(&turn);
+        drop(turn);
+        drop(stale);
         if calls {
             self.work.notify_one();
         }
@@ -342,7 +352,7 @@ impl<T: Thread> Hub<T> {
     pub fn wait(&self, until: u64, seen: u64) -> io::Result<()> {
         self.wait_with(seen, |leads| {
             // By the leader read after `blocked` was set: who sets an earlier one from now on calls it back.
-            let due = if leads { self.next_due().min(until) } else { until };
+            let due = if leads { self.timers.next_due().min(until) } else { until };
             (due != NEVER).then(|| Duration::from_nanos(due.saturating_sub(clock::now())))
         })
     }
@@ -383,11 +393,6 @@ impl<T: Thread> Hub<T> {
         let woken = std::mem::take(&mut turn.woken);
         drop(turn);
         self.lead(timeout(true), woken)
-    }
-
-    /// When the next deadline may pass.
-    pub fn next_due(&self) -> u64 {
-        self.timers.lock().next_due().unwrap_or(NEVER)
     }
 
     /// Whether threads are ready, or there was an interrupt since `seen` was read.
@@ -444,9 +449,11 @@ impl<T: Thread> Hub<T> {
         if signalled {
             self.signals.drain();
         }
-        let now = clock::now();
-        self.now.store(now, Ordering::Relaxed);
-        self.fire(now, &mut woken, &mut stale);
+        if self.timers.next_due() != NEVER || self.timed_loops.load(Ordering::Relaxed) > 0 {
+            let now = clock::now();
+            self.now.store(now, Ordering::Relaxed);
+            self.fire(now, &mut woken, &mut stale);
+        }
         // A burst of deadlines does not keep its room for ever. Those few that are there are moved, so that bursts which
         // come again and again cost little more than without this.
         if woken.capacity() > ROOM && woken.capacity() / 8 > woken.len() {
@@ -460,6 +467,7 @@ impl<T: Thread> Hub<T> {
         turn.ready.extend(woken.drain(..));
         turn.woken = woken;
         turn.round = turn.ready.len();
+        self.count(&turn);
         let interrupted = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
         if signalled || interrupted {
             // Python's handlers run in the main thread alone: let it look, whoever it is among us.
@@ -470,6 +478,9 @@ impl<T: Thread> Hub<T> {
     }
 
     fn mark(direction: &Readiness<Waiter<T>>, ended: bool, woken: &mut Vec<T>, stale: &mut Vec<T>) {
+        if direction.knows(ended) {
+            return;
+        }
         if let Some(waiter) = direction.event(ended) {
             let wins = waiter.thread.wait().wake(waiter.epoch, Reason::Event);
             if wins { woken.push(waiter.thread) } else { stale.push(waiter.thread) }
@@ -477,7 +488,7 @@ impl<T: Thread> Hub<T> {
     }
 
     fn fire(&self, now: u64, woken: &mut Vec<T>, stale: &mut Vec<T>) {
-        loop {
+        while self.timers.next_due() <= now {
             let Some((key, thread)) = self.timers.lock().pop_due(now) else {
                 return;
             };
@@ -580,6 +591,18 @@ pub(crate) mod tests {
         let (epoch, _) = coroutine.wait().park(NEVER, &hub.timers, || unreachable!());
         source.read.park(Waiter { thread: coroutine.clone(), epoch, since: 0 }).unwrap();
         assert!(!coroutine.wait().leave());
+    }
+
+    /// What is to be dropped counts as work, so that nothing is kept while there is none.
+    #[test]
+    fn handle_that_is_no_longer_needed_goes_before_the_next_wait() {
+        let hub = hub();
+        let (coroutine, epoch) = waiting(&hub, 1, sys::now());
+        assert!(coroutine.wait().wake(epoch, Reason::Event), "its entry among the timers is for nothing now");
+        assert_eq!(Arc::strong_count(&coroutine.0), 2);
+        hub.wait(sys::now() + 1_000_000_000, hub.interrupts()).unwrap();
+        assert!(hub.take().is_none());
+        assert_eq!(Arc::strong_count(&coroutine.0), 1);
     }
 
     #[test]

@@ -7,8 +7,7 @@
 //! - a late clear never wipes a newer event;
 //! - the waiter is taken out by exactly one side: the event, the closing, or the operation itself.
 
-use crate::poller::seize;
-use crate::sync::{AtomicU64, Exclusive, Mutex, Ordering};
+use crate::sync::{AtomicU64, BriefMutex, Exclusive, Ordering, seize};
 
 const READY: u64 = 1;
 /// The peer's end, an error, or urgent data: no further edge may come, so a short read does not clear it.
@@ -37,7 +36,7 @@ pub struct Readiness<W> {
     /// Which thread's operation uses this direction, 0: none; a second one is `Busy`.
     claimed: Exclusive,
     /// Guards the waiter alone. Nothing is dropped and no Python runs under it.
-    waiter: Mutex<Option<W>>,
+    waiter: BriefMutex<Option<W>>,
 }
 
 impl<W> Default for Readiness<W> {
@@ -49,7 +48,7 @@ impl<W> Default for Readiness<W> {
 impl<W> Readiness<W> {
     /// A new direction counts as ready: the first operation just tries.
     pub fn new() -> Self {
-        Readiness { word: AtomicU64::new(READY), claimed: Exclusive::new(0), waiter: Mutex::new(None) }
+        Readiness { word: AtomicU64::new(READY), claimed: Exclusive::new(0), waiter: BriefMutex::new(None) }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -113,9 +112,21 @@ impl<W> Readiness<W> {
         self.waiter.lock().as_ref().map(look)
     }
 
+    /// Whether an event is no news: it is known, and nobody uses this direction, so that no call that began before it can
+    /// clear it. The OS tells of both directions whenever there is something new of one. A call that has claimed it before the
+    /// event is seen to: each call on a socket takes a lock of the OS's that its events take too.
+    pub fn knows(&self, ended: bool) -> bool {
+        let bits = Self::bits(ended);
+        self.claimant() == 0 && self.word.load(Ordering::Acquire) & bits == bits
+    }
+
+    fn bits(ended: bool) -> u64 {
+        if ended { READY | ENDED } else { READY }
+    }
+
     /// An event: ready from now on. Returns who waited.
     pub fn event(&self, ended: bool) -> Option<W> {
-        let bits = if ended { READY | ENDED } else { READY };
+        let bits = Self::bits(ended);
         let mut now = self.word.load(Ordering::Relaxed);
         loop {
             let next = now.wrapping_add(TICK) | bits;
@@ -187,6 +198,20 @@ mod tests {
         assert_eq!(r.close(), Some(1));
         assert!(r.snapshot().is_closed());
         assert_eq!(r.park(2), Err(2));
+    }
+
+    #[test]
+    fn event_is_no_news_where_it_is_known_and_nobody_may_clear_it() {
+        let r = Readiness::<u8>::new();
+        assert!(r.knows(false));
+        assert!(!r.knows(true), "the end is news");
+        assert!(r.claim(1));
+        assert!(!r.knows(false), "a call that has begun may clear it");
+        r.drained(r.snapshot());
+        r.release();
+        assert!(!r.knows(false), "it was cleared");
+        r.event(true);
+        assert!(r.knows(false) && r.knows(true));
     }
 
     #[test]

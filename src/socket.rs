@@ -13,9 +13,9 @@ use mio::Token;
 use socket2::{Protocol, Socket, Type};
 
 use crate::address::{Address, Family};
-use crate::poller::{Hub, Thread, seize};
+use crate::poller::{Hub, Thread};
 use crate::readiness::Readiness;
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Exclusive, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Exclusive, Mutex, Ordering, seize};
 use crate::sys::{self, Descriptor};
 
 // Of the lower half, beyond any count, so that instructions have them as they are.

@@ -8,7 +8,76 @@ pub use parking_lot::{Condvar, Mutex, MutexGuard};
 pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(feature = "model")]
-pub use self::model::{Condvar, Mutex, MutexGuard};
+pub use self::model::{Condvar, Mutex, Mutex as BriefMutex, MutexGuard};
+
+/// A lock for what takes a few instructions. It costs one atomic write, where one in which the OS lets an OS thread sleep
+/// costs two; whoever finds it held lets others run until it is not.
+#[cfg(not(feature = "model"))]
+pub type BriefMutex<V> = lock_api::Mutex<Brief, V>;
+
+#[cfg(not(feature = "model"))]
+#[derive(Debug)]
+pub struct Brief(AtomicBool);
+
+#[cfg(not(feature = "model"))]
+impl Brief {
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) {
+        // Its holder needs some nanoseconds; unless it has lost its processor, perhaps to an OS thread that waits here and
+        // has more of a right to run, which has to sleep then.
+        for turn in 0_u32.. {
+            match turn {
+                0..64 => std::hint::spin_loop(),
+                64..256 => std::thread::yield_now(),
+                256.. => std::thread::sleep(std::time::Duration::from_micros(50)),
+            }
+            if !self.0.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+// SAFETY: who has changed it from false to true has it, until it is changed back.
+#[cfg(not(feature = "model"))]
+unsafe impl lock_api::RawMutex for Brief {
+    const INIT: Self = Brief(AtomicBool::new(false));
+    type GuardMarker = lock_api::GuardNoSend;
+
+    #[inline]
+    fn lock(&self) {
+        while !self.try_lock() {
+            self.wait();
+        }
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// In the child of a fork: a lock that is held is held by an OS thread that exists in the parent alone.
+#[cfg(not(feature = "model"))]
+pub fn seize<R: lock_api::RawMutex, V>(mutex: &lock_api::Mutex<R, V>) -> lock_api::MutexGuard<'_, R, V> {
+    mutex.try_lock().unwrap_or_else(|| {
+        // SAFETY: the only OS thread of this process is here, and does not hold it, since nothing forks under a lock.
+        unsafe { mutex.force_unlock() };
+        mutex.lock()
+    })
+}
+
+/// Nothing forks in a model.
+#[cfg(feature = "model")]
+pub fn seize<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    mutex.lock()
+}
 
 /// The model checker's locks, called as the others are.
 #[cfg(feature = "model")]
@@ -50,11 +119,6 @@ mod model {
 
         pub fn try_lock(&self) -> Option<MutexGuard<'_, V>> {
             self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
-        }
-
-        /// What only the child of a fork does.
-        pub unsafe fn force_unlock(&self) {
-            unreachable!("nothing forks in a model");
         }
     }
 
@@ -136,5 +200,52 @@ impl Exclusive {
         let before = self.get();
         self.set(change(before));
         before
+    }
+}
+
+#[cfg(all(test, not(feature = "model")))]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn brief_lock_lets_one_in_at_a_time() {
+        let count = BriefMutex::new(0_u32);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50_000 {
+                        let mut held = count.lock();
+                        let before = *held;
+                        *held = std::hint::black_box(before) + 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(count.into_inner(), 200_000);
+    }
+
+    #[test]
+    fn brief_lock_that_is_held_for_long_is_had_in_the_end() {
+        let turns = BriefMutex::new(Vec::new());
+        let held = turns.lock();
+        thread::scope(|scope| {
+            let other = scope.spawn(|| turns.lock().push("the other"));
+            thread::sleep(Duration::from_millis(20));
+            assert!(!other.is_finished() && turns.try_lock().is_none());
+            let mut held = held;
+            held.push("the first");
+        });
+        assert_eq!(turns.into_inner(), ["the first", "the other"]);
+    }
+
+    #[test]
+    fn lock_that_nobody_will_give_back_is_seized() {
+        let (brief, other) = (BriefMutex::new(1), Mutex::new(2));
+        std::mem::forget((brief.lock(), other.lock()));
+        assert_eq!((*seize(&brief), *seize(&other)), (1, 2));
+        assert!(brief.try_lock().is_some() && other.try_lock().is_some());
     }
 }

@@ -4,6 +4,13 @@
 //! Times are nanoseconds of [`crate::clock::now`]. A [`Key`] of an entry that has fired or was removed is stale and
 //! does nothing: slots carry a generation.
 
+use std::ops::{Deref, DerefMut};
+
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+
+/// No deadline.
+pub const NEVER: u64 = u64::MAX;
+
 /// Names an entry until it fires or is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -168,6 +175,55 @@ impl<T> Timers<T> {
     }
 }
 
+/// The timers that OS threads share. When the next entry is due is known without the lock.
+#[derive(Debug)]
+pub struct SharedTimers<T> {
+    timers: Mutex<Timers<T>>,
+    next_due: AtomicU64,
+}
+
+/// The timers, locked.
+pub struct Locked<'a, T> {
+    timers: MutexGuard<'a, Timers<T>>,
+    next_due: &'a AtomicU64,
+}
+
+impl<T> Default for SharedTimers<T> {
+    fn default() -> Self {
+        SharedTimers { timers: Mutex::new(Timers::default()), next_due: AtomicU64::new(NEVER) }
+    }
+}
+
+impl<T> SharedTimers<T> {
+    pub fn lock(&self) -> Locked<'_, T> {
+        Locked { timers: self.timers.lock(), next_due: &self.next_due }
+    }
+
+    /// When the earliest entry is due, or `NEVER`.
+    pub fn next_due(&self) -> u64 {
+        self.next_due.load(Ordering::Acquire)
+    }
+}
+
+impl<T> Deref for Locked<'_, T> {
+    type Target = Timers<T>;
+    fn deref(&self) -> &Timers<T> {
+        &self.timers
+    }
+}
+
+impl<T> DerefMut for Locked<'_, T> {
+    fn deref_mut(&mut self) -> &mut Timers<T> {
+        &mut self.timers
+    }
+}
+
+impl<T> Drop for Locked<'_, T> {
+    fn drop(&mut self) {
+        self.next_due.store(self.timers.next_due().unwrap_or(NEVER), Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +287,21 @@ mod tests {
         assert!(timers.is_empty() && timers.slots.len() <= 1 && timers.heap.capacity() == 0);
         timers.add(1, 0);
         assert!(keys.iter().all(|&key| timers.remove(key).is_none()), "old keys stay stale after the memory went");
+    }
+
+    #[test]
+    fn next_due_of_shared_timers_is_known_without_the_lock() {
+        let timers = SharedTimers::default();
+        assert_eq!(timers.next_due(), NEVER);
+        let late = timers.lock().add(20, ());
+        timers.lock().add(10, ());
+        assert_eq!(timers.next_due(), 10);
+        assert!(timers.lock().pop_due(10).is_some());
+        assert_eq!(timers.next_due(), 20);
+        assert!(timers.lock().reset(late, 5));
+        assert_eq!(timers.next_due(), 5);
+        assert_eq!(timers.lock().drain().len(), 1);
+        assert_eq!(timers.next_due(), NEVER);
     }
 
     #[test]

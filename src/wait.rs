@@ -8,11 +8,9 @@
 //! A thread announces its wait while its coroutine still runs ([`Wait::park`]), since only the operation knows what it
 //! waits for, and leaves the coroutine after that. A waker in between only leaves a note; [`Wait::leave`] finds it.
 
-use crate::sync::{AtomicBool, AtomicU8, AtomicU32, Mutex, Ordering};
-use crate::timers::{Key, Timers};
-
-/// No deadline.
-pub const NEVER: u64 = u64::MAX;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, BriefMutex, Ordering};
+pub use crate::timers::NEVER;
+use crate::timers::{Key, SharedTimers};
 
 /// Successes without a wait that one turn of a thread may have before it lets others run.
 pub const BUDGET: u32 = 128;
@@ -64,9 +62,9 @@ struct State {
 /// The wake state of one thread.
 #[derive(Debug)]
 pub struct Wait {
-    /// Held for a few instructions; the lock of the timers may be taken under it, no other. Nothing is dropped and no
-    /// Python runs under it.
-    state: Mutex<State>,
+    /// Held for a few instructions, or for as long as an entry among the timers takes, whose lock may be taken under it, no
+    /// other. Nothing is dropped and no Python runs under it.
+    state: BriefMutex<State>,
     reason: AtomicU8,
     /// A cancel that came while the thread did not wait.
     cancelled: AtomicBool,
@@ -85,7 +83,7 @@ impl Wait {
     /// A thread that runs: its first step follows.
     pub fn new() -> Self {
         Wait {
-            state: Mutex::new(State { phase: Phase::Running, epoch: 0, held: 0, deadline: NEVER, armed: None }),
+            state: BriefMutex::new(State { phase: Phase::Running, epoch: 0, held: 0, deadline: NEVER, armed: None }),
             reason: AtomicU8::new(Reason::Event as u8),
             cancelled: AtomicBool::new(false),
             parked: AtomicBool::new(false),
@@ -131,7 +129,7 @@ impl Wait {
 
     /// Announces a wait and returns its epoch. `arm` makes the thread's handle for the timers, if an entry is needed;
     /// the second result is `true` when that entry may be the earliest.
-    pub fn park<T>(&self, deadline: u64, timers: &Mutex<Timers<T>>, arm: impl FnOnce() -> T) -> (u32, bool) {
+    pub fn park<T>(&self, deadline: u64, timers: &SharedTimers<T>, arm: impl FnOnce() -> T) -> (u32, bool) {
         self.parked.store(true, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.phase = Phase::Parking;
@@ -220,7 +218,7 @@ impl Wait {
 
     /// The entry `key` fired at `now` and is gone from the timers. Gives the handle back, with `true` if it goes on the
     /// ready queue; keeps it when the wait's own deadline is still to come.
-    pub fn expire<T>(&self, key: Key, now: u64, handle: T, timers: &Mutex<Timers<T>>) -> Option<(T, bool)> {
+    pub fn expire<T>(&self, key: Key, now: u64, handle: T, timers: &SharedTimers<T>) -> Option<(T, bool)> {
         let mut state = self.state.lock();
         if state.armed.is_none_or(|(_, armed)| armed != key) {
             return Some((handle, false));
@@ -258,7 +256,7 @@ impl Wait {
     }
 
     /// The thread has ended; gives back its handle among the timers, to be dropped.
-    pub fn finish<T>(&self, timers: &Mutex<Timers<T>>) -> Option<T> {
+    pub fn finish<T>(&self, timers: &SharedTimers<T>) -> Option<T> {
         if !self.parked.load(Ordering::Relaxed) {
             return None; // there is no deadline, and nothing that could wake it
         }
@@ -274,13 +272,13 @@ impl Wait {
 mod tests {
     use super::*;
 
-    fn parked(wait: &Wait, timers: &Mutex<Timers<()>>, deadline: u64) -> u32 {
+    fn parked(wait: &Wait, timers: &SharedTimers<()>, deadline: u64) -> u32 {
         wait.park(deadline, timers, || ()).0
     }
 
     #[test]
     fn one_of_several_wakers_wins() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         let epoch = parked(&wait, &timers, 10);
         assert!(!wait.leave());
         let (key, ()) = timers.lock().pop_due(10).unwrap();
@@ -295,7 +293,7 @@ mod tests {
 
     #[test]
     fn woken_while_leaving_goes_straight_to_the_ready_queue() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         let epoch = parked(&wait, &timers, NEVER);
         assert!(!wait.wake(epoch, Reason::Event), "still in the coroutine");
         assert!(wait.leave());
@@ -305,7 +303,7 @@ mod tests {
 
     #[test]
     fn woken_while_held_runs_when_the_last_lets_go() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         assert!(!wait.hold(), "it runs");
         let epoch = parked(&wait, &timers, NEVER);
         assert!(!wait.leave());
@@ -326,7 +324,7 @@ mod tests {
 
     #[test]
     fn stale_epoch_wakes_nobody() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         let old = parked(&wait, &timers, NEVER);
         wait.unpark();
         let new = parked(&wait, &timers, NEVER);
@@ -337,7 +335,7 @@ mod tests {
 
     #[test]
     fn cancel_that_comes_just_before_a_wait_ends_it() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         assert!(!wait.take_cancelled());
         assert!(!wait.cancel(), "it runs");
         parked(&wait, &timers, NEVER);
@@ -349,7 +347,7 @@ mod tests {
 
     #[test]
     fn cancel_that_meets_a_wait_taken_back_is_kept() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         parked(&wait, &timers, NEVER);
         assert!(!wait.cancel());
         wait.unpark();
@@ -358,7 +356,7 @@ mod tests {
 
     #[test]
     fn later_deadline_keeps_the_entry_and_moves_it_when_it_fires() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         let epoch = parked(&wait, &timers, 10);
         assert!(!wait.leave());
         assert!(wait.wake(epoch, Reason::Event));
@@ -375,7 +373,7 @@ mod tests {
 
     #[test]
     fn earlier_deadline_moves_the_entry_at_once() {
-        let (wait, timers) = (Wait::new(), Mutex::new(Timers::default()));
+        let (wait, timers) = (Wait::new(), SharedTimers::default());
         parked(&wait, &timers, 20);
         wait.unpark();
         assert!(wait.park(10, &timers, || ()).1, "now the earliest");
@@ -388,7 +386,7 @@ mod tests {
     #[test]
     fn each_wait_is_resumed_once_whoever_wakes_it() {
         let wait = std::sync::Arc::new(Wait::new());
-        let timers = Mutex::new(Timers::<()>::default());
+        let timers = SharedTimers::<()>::default();
         let wins = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
         for _ in 0..2_000 {
             let epoch = parked(&wait, &timers, NEVER);

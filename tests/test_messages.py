@@ -16,7 +16,6 @@ PIECE = 12
 #: What no test reads, by its words alone, and why.
 UNREAD = {
     'an address to answer': 'a part of connect waits for it, in a thread of its own',
-    'nothing forks in a model': 'a panic of a test',
     'sendfile is over nobody waits for what is read': 'it ends a call whose answer is dropped',
     'sock was built wrong sock Thread has no place for weak references or objects of several kinds so that '
     'their memory cannot be used again': 'no build of this interpreter is so',

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import random
 import re
 import socket
 import subprocess
@@ -51,6 +52,79 @@ def test_recv_into_a_buffer_returns_how_many_bytes_came(peer):
 
     run(main())
     assert buf == b'hello.....'
+
+
+def test_numbers_of_bytes_are_right_whatever_came_before():
+    """Lengths that come again are told by the same int, as also an argument that was a result may be known."""
+    lengths = [1, 255, 256, 257, 1000, 1024, 4096, 5000, *(1024 ^ n * 65 for n in range(70))]
+    random.Random(5).shuffle(lengths)
+    one, other = map(sock.fromsocket, socket.socketpair())
+    data, buf, got = os.urandom(max(lengths)), bytearray(max(lengths)), []
+
+    async def main():
+        for n in lengths * 2:
+            assert await one.send(data[:n]) == n
+            got.append(await other.recvn(buf, n))
+            assert got[-1] == n
+        # The older ones are known no more, and are the same numbers still.
+        for n in got:
+            assert await one.send(data, n) == n
+            assert await other.recv(buf) == n
+        for wrong, error in ((True, TypeError), (-1, ValueError), (1 << 70, ValueError)):
+            with pytest.raises(error):
+                await one.send(data, wrong)
+
+    with one, other:
+        run(main())
+    assert got == lengths * 2
+
+
+def test_result_that_somebody_keeps_stays_what_it_is(peer):
+    """One who steps an operation gets the StopIteration itself, which serves for the next result if nobody keeps it."""
+    conn, other = peer
+    buf, kept, copies = bytearray(100), [], []
+
+    async def main():
+        for n in range(12):
+            other.sendall(bytes([n]) * (300 + n))
+            await conn.readable()
+            steps = conn.recv(buf if n % 2 else (200, 100_000)[n % 3 == 0]).__await__()
+            with pytest.raises(StopIteration) as caught:
+                next(steps)
+            kept.append(caught.value)
+            copies.append(caught.value.value)
+            left = 300 + n - (caught.value.value if n % 2 else len(caught.value.value))
+            assert await conn.recvn(bytearray(left)) == left
+
+    run(main())
+    assert len(set(map(id, kept))) == 12
+    assert [type(value) for value in copies] == [bytes, int] * 6
+    assert [end.value for end in kept] == copies
+
+
+@pytest.mark.parametrize('made', [bytes, bytearray, lambda data: memoryview(bytearray(data))])
+def test_buffer_is_lent_for_the_time_of_an_operation(peer, made):
+    conn, other = peer
+    data = made(b'x' * 1000)
+    before = sys.getrefcount(data)
+
+    async def main():
+        for _ in range(10):
+            assert await conn.send(data) == 1000
+        if not isinstance(data, bytes):
+            reading = sock.newthread(conn.recv(data))
+            await sock.sleep(0)
+            if isinstance(data, bytearray):
+                with pytest.raises(BufferError):
+                    data.append(0)
+            other.sendall(b'back')
+            assert await reading == 4
+
+    run(main())
+    assert sys.getrefcount(data) == before
+    if isinstance(data, bytearray):
+        data.append(0)
+        assert bytes(data) == b'back' + b'x' * 996 + b'\0'
 
 
 def test_recv_waits_for_data(peer):

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -751,3 +752,27 @@ def test_with_closes(udp):
         pass
     assert udp.closed
     assert repr(udp) == '<sock.UDP closed>'
+
+
+def test_deadline_is_seen_by_an_operation_that_never_waits():
+    """It only lets others run, one of whom takes long; and no loop here stops at a time, so none has to know it."""
+    stranger, peer = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+    with sock.udp() as s, stranger, peer:
+        s.bind('127.0.0.1')
+        peer.bind(('127.0.0.1', 0))
+        # More than one turn drops.
+        for _ in range(200):
+            stranger.sendto(b'foreign', tuple(s.local_addr))
+        peer.sendto(b'wanted', tuple(s.local_addr))
+
+        async def takes_long():
+            time.sleep(0.1)
+
+        async def receives():
+            with pytest.raises(sock.Timeout):
+                await s.recv(bytearray(10), 10, *peer.getsockname(), expires=sock.clock() + 0.02)
+
+        receiving = sock.newthread(receives)
+        sock.newthread(takes_long)
+        assert sock.start()
+        receiving.result()

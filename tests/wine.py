@@ -213,7 +213,7 @@ def tally(log):
 def show():
     missing = 0
     for fault in TESTS:
-        shown = any(fault() for _ in range(20 if fault in AT_TIMES else 1))
+        shown = any(fault() for _ in range(200 if fault in AT_TIMES else 1))
         missing += not shown
         print(f'{says(fault)}: {"shown" if shown else "NOT shown"}')
     return f'{missing} do not show: their tests can run' if missing else 0

@@ -11,7 +11,7 @@
 pub mod datagrams;
 
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, c_int, c_ulong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -29,7 +29,7 @@ use super::address::SockAddr;
 use super::attached::Attached;
 use super::calls::bug;
 use super::error::{self, Moved};
-use super::number::{self, NoInt};
+use super::number::{self, NoInt, number};
 use super::poller::{deadline, time};
 use super::socket::{EXPIRED, NewSocket, Socket};
 use super::thread::{Task, listed, running};
@@ -136,11 +136,12 @@ impl What {
         }
     }
 
-    /// The result is a number and an address: nothing that matters if it lives on for a while.
+    /// The result is a number and an address, or at most `room` bytes: nothing that matters if it lives on for a while.
     #[cfg_attr(Py_3_14, allow(dead_code))]
-    fn gives_plain_data(&self) -> bool {
+    fn gives_plain_data(&self, room: usize) -> bool {
         match self {
-            What::Datagram(receive) => !receive.gives_bytes(),
+            What::Datagram(receive) => !receive.gives_bytes() || room <= SCRATCH,
+            What::RecvBytes => room <= SCRATCH,
             _ => false,
         }
     }
@@ -314,12 +315,37 @@ impl Op {
 
     #[inline(always)]
     fn pin(&mut self, py: Python<'_>, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
+        if self.pin_plain(object, writable) {
+            return Ok(());
+        }
         let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
         // SAFETY: both pointers are valid; the view is released by `unpin`.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), self.buffer.as_mut_ptr(), flags) } == 0 {
             return Ok(());
         }
         Err(self.refuse(py, object, writable))
+    }
+
+    /// What bytes, or a bytearray, would do, without asking them: they are most buffers. `false`: it is another one.
+    #[inline(always)]
+    fn pin_plain(&mut self, object: &Bound<'_, PyAny>, writable: bool) -> bool {
+        let object = object.as_ptr();
+        let view = self.buffer.as_mut_ptr();
+        // SAFETY: `object` is alive and what its type says, and `view` is ours. It has a reference of its own, as any.
+        unsafe {
+            let data = if !writable && ffi::PyBytes_CheckExact(object) != 0 {
+                ffi::PyBytes_AS_STRING(object).cast_mut()
+            } else if let Some(data) = export(object) {
+                data
+            } else {
+                return false;
+            };
+            ffi::Py_INCREF(object);
+            (&raw mut (*view).obj).write(object);
+            (&raw mut (*view).buf).write(data.cast());
+            (&raw mut (*view).len).write(ffi::Py_SIZE(object));
+        }
+        true
     }
 
     /// Why an object cannot be the buffer, from what its exporter said.
@@ -352,8 +378,14 @@ impl Op {
     fn unpin(&mut self) {
         // SAFETY: `obj` is always set; released once: PyBuffer_Release sets it to null.
         unsafe {
-            if !(*self.buffer.as_ptr()).obj.is_null() {
-                return ffi::PyBuffer_Release(self.buffer.as_mut_ptr());
+            let view = self.buffer.as_mut_ptr();
+            let object = (*view).obj;
+            if !object.is_null() {
+                if ffi::PyBytes_CheckExact(object) == 0 && !take_back(object) {
+                    return ffi::PyBuffer_Release(view);
+                }
+                (*view).obj = ptr::null_mut();
+                return ffi::Py_DECREF(object);
             }
         }
         match &mut self.what {
@@ -442,7 +474,10 @@ impl Op {
                 let Some(task) = running(py) else { return fail(outside(self.what.name())) };
                 let reason = task.get().wait().reason();
                 if let Some(direction) = self.what.direction() {
-                    drop(self.source().direction(direction).unpark());
+                    if reason != Reason::Event {
+                        // An event has taken it out.
+                        drop(self.source().direction(direction).unpark());
+                    }
                     let result = match reason {
                         Reason::Cancelled => fail(error::cancelled(py, &self.describe(py), self.moved())),
                         reason => self.attempts(py, &task, direction, reason == Reason::Expired),
@@ -460,7 +495,7 @@ impl Op {
                 let direction = self.what.direction().unwrap_or(Direction::Read);
                 let result = if task.get().wait().take_cancelled() {
                     fail(error::cancelled(py, &self.describe(py), self.moved()))
-                } else if self.is_late(task.get()) {
+                } else if self.is_late_now(task.get()) {
                     fail(self.timeout(py))
                 } else {
                     self.attempts(py, &task, direction, false)
@@ -505,7 +540,7 @@ impl Op {
     #[inline(never)]
     fn held_up_until(&self, task: &Task) -> Option<u64> {
         self.what.direction()?;
-        let now = task.hub().now();
+        let now = clock::now();
         let until = now.saturating_add(chaos::delay(task.id())?).min(self.until(task));
         (until > now).then_some(until)
     }
@@ -541,8 +576,15 @@ impl Op {
         self.expires.min(task.limit())
     }
 
+    /// An operation that has not waited yet has no entry among the timers, by which the loop would know the time.
+    fn is_late_now(&self, task: &Task) -> bool {
+        let until = self.until(task);
+        until != NEVER && until <= clock::now()
+    }
+
     fn is_late(&self, task: &Task) -> bool {
-        self.until(task) <= task.hub().now()
+        let until = self.until(task);
+        until != NEVER && until <= task.hub().now()
     }
 
     /// Whether no event tells that the call would not block any more, so that only time ends the wait for it: room in
@@ -656,7 +698,7 @@ impl Op {
         self.begin_wait(this);
         let mut until = self.until(this);
         if self.is_unannounced() {
-            until = until.min(this.hub().now().saturating_add(TRY_AGAIN));
+            until = until.min(clock::now().saturating_add(TRY_AGAIN));
         }
         let (epoch, earliest) = this.wait().park(until, &this.hub().timers, || task.clone().unbind());
         if let (Some(source), Some(direction)) = (source, self.what.direction()) {
@@ -1160,9 +1202,49 @@ fn drained(source: &Source, seen: Snapshot) {
     }
 }
 
-fn number(py: Python<'_>, n: usize) -> Py<PyAny> {
-    // SAFETY: PyLong_FromSize_t returns a new reference, or null without memory, which from_owned_ptr turns into a panic.
-    unsafe { Bound::from_owned_ptr(py, ffi::PyLong_FromSize_t(n)).unbind() }
+/// Lends a bytearray's memory, which stays where it is meanwhile. `None`: it is none, or has perhaps no memory.
+///
+/// # Safety
+/// `object` is alive.
+#[cfg(not(Py_GIL_DISABLED))]
+#[inline(always)]
+unsafe fn export(object: *mut ffi::PyObject) -> Option<*mut c_char> {
+    // SAFETY: its type says what it is, and while we are attached nobody else changes it.
+    unsafe {
+        if ffi::PyByteArray_CheckExact(object) == 0 || ffi::Py_SIZE(object) == 0 {
+            return None;
+        }
+        (*object.cast::<ffi::PyByteArrayObject>()).ob_exports += 1;
+        Some(ffi::PyByteArray_AS_STRING(object))
+    }
+}
+
+/// The end of that. `false`: it is no bytearray.
+///
+/// # Safety
+/// `object` is alive, and if it is a bytearray it was lent.
+#[cfg(not(Py_GIL_DISABLED))]
+#[inline(always)]
+unsafe fn take_back(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        let lent = ffi::PyByteArray_CheckExact(object) != 0;
+        if lent {
+            (*object.cast::<ffi::PyByteArrayObject>()).ob_exports -= 1;
+        }
+        lent
+    }
+}
+
+/// There it takes a lock, which is the bytearray's own matter.
+#[cfg(Py_GIL_DISABLED)]
+unsafe fn export(_object: *mut ffi::PyObject) -> Option<*mut c_char> {
+    None
+}
+
+#[cfg(Py_GIL_DISABLED)]
+unsafe fn take_back(_object: *mut ffi::PyObject) -> bool {
+    false
 }
 
 /// Begins to connect, or looks how far it is: writable is not yet connected.
@@ -1217,15 +1299,41 @@ mod spare {
 }
 
 #[cfg(Py_GIL_DISABLED)]
-mod spare {
-    use super::OpObject;
+pub mod spare {
+    use super::{OpObject, ffi, ptr};
+    use std::cell::Cell;
 
-    pub fn take() -> Option<*mut OpObject> {
-        None
+    thread_local! {
+        /// Whether there is a loop, which gives the memory back at its end, and that memory, or null.
+        static BLOCK: Cell<(bool, *mut OpObject)> = const { Cell::new((false, ptr::null_mut())) };
     }
 
-    pub fn keep(_block: *mut OpObject) -> bool {
-        false
+    pub fn begin() {
+        BLOCK.set((true, BLOCK.get().1));
+    }
+
+    /// # Safety
+    /// The OS thread is attached.
+    pub unsafe fn end() {
+        // SAFETY: memory of an operation that has gone, or null, which is nothing to free.
+        unsafe { ffi::PyObject_Free(BLOCK.replace((false, ptr::null_mut())).1.cast()) };
+    }
+
+    pub(super) fn take() -> Option<*mut OpObject> {
+        let (loops, block) = BLOCK.get();
+        (!block.is_null()).then(|| {
+            BLOCK.set((loops, ptr::null_mut()));
+            block
+        })
+    }
+
+    pub(super) fn keep(block: *mut OpObject) -> bool {
+        let (loops, kept) = BLOCK.get();
+        let keeps = loops && kept.is_null();
+        if keeps {
+            BLOCK.set((true, block));
+        }
+        keeps
     }
 }
 
@@ -1708,7 +1816,7 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
                 ffi::Py_None()
             }
             Ok(Step::Done(value)) => {
-                stop_iteration(py, value, || (*op_of(object)).what.gives_plain_data());
+                stop_iteration(py, value, || (*op_of(object)).what.gives_plain_data((*op_of(object)).want));
                 ptr::null_mut()
             }
             Err(error) => {

@@ -147,7 +147,7 @@ impl Poller {
 
     /// On its clock, when the next deadline may pass.
     fn _next_due(&self) -> u64 {
-        self.hub.next_due()
+        self.hub.timers.next_due()
     }
 
     /// Whether a thread waits for a socket.
@@ -237,6 +237,8 @@ impl Turns {
     fn turns(&self, py: Python<'_>) -> PyResult<()> {
         // However short the time is, the OS is asked once: who polls now and then, from another loop, gets all events.
         let mut asked = false;
+        // A turn looks at the signals by itself. `looked`: at those before so many interrupts, and nobody waited since.
+        let mut looked = None;
         loop {
             let interrupts = self.hub.interrupts();
             if self.is_over() {
@@ -252,6 +254,7 @@ impl Turns {
                 if !ended? {
                     end_turn(&task);
                 }
+                looked = Some(interrupts);
                 if chaos::is_on() {
                     self.stand_back(py);
                 }
@@ -260,7 +263,12 @@ impl Turns {
             if self.hub.live() == 0 {
                 return Ok(());
             }
-            if self.is_late(crate::clock::now()) {
+            // Of a signal that comes from now on the poll tells, or that it was interrupted.
+            if looked != Some(interrupts) {
+                py.check_signals()?;
+            }
+            looked = None;
+            if self.until != NEVER && self.is_late(crate::clock::now()) {
                 if asked {
                     self.timed_out.store(true, Ordering::Release);
                     return Ok(());
@@ -272,7 +280,6 @@ impl Turns {
                 self.wait(py, |hub| hub.wait(self.until, interrupts))?;
             }
             asked = true;
-            py.check_signals()?;
         }
     }
 
@@ -354,13 +361,16 @@ impl Turns {
     /// An error is what ends the program, or the poll's own.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let looping = Looping::new(py);
+        let timed = usize::from(self.until != NEVER);
         self.hub.loops.fetch_add(1, Ordering::Relaxed);
+        self.hub.timed_loops.fetch_add(timed, Ordering::Relaxed);
         self.runs.store(true, Ordering::SeqCst);
         self.stay_if_all_ends(py);
         let result = self.turns(py);
         self.stay_if_all_ends(py);
         self.runs.store(false, Ordering::SeqCst);
         self.hub.loops.fetch_sub(1, Ordering::Relaxed);
+        self.hub.timed_loops.fetch_sub(timed, Ordering::Relaxed);
         drop(looping);
         if !self.hub.is_forked() {
             self.hub.quit();

@@ -743,7 +743,10 @@ impl<'py> Looping<'py> {
     pub fn new(_attached: Python<'py>) -> Self {
         HERE.with(|here| here.looping.set(true));
         #[cfg(Py_GIL_DISABLED)]
-        ops::reused::place::begin();
+        {
+            ops::reused::place::begin();
+            ops::spare::begin();
+        }
         Looping(PhantomData)
     }
 }
@@ -759,6 +762,7 @@ impl Drop for Looping<'_> {
         // SAFETY: attached still, as the lifetime says.
         unsafe {
             ops::reused::place::end();
+            ops::spare::end();
         }
     }
 }
@@ -914,7 +918,7 @@ fn enlist_now(task: &Bound<'_, Task>) {
         ffi::PyUnstable_EnableTryIncRef(task.as_ptr());
     }
     let mut roster = this.hub().roster.lock();
-    roster.live += 1;
+    this.hub().count_live(&mut roster, 1);
     let place = roster.threads.insert(Listed(task.as_ptr()));
     this.place.store(place, Ordering::Relaxed);
 }
@@ -1228,9 +1232,9 @@ impl Task {
         if !unseen {
             self.leave(&mut roster);
         }
-        roster.live = roster.live.saturating_sub(1);
-        if roster.live == 0 {
-            drop(roster);
+        self.hub().count_live(&mut roster, -1);
+        drop(roster);
+        if self.hub().live() == 0 {
             // Whoever polls for it in another OS thread has nothing left to wait for.
             self.hub().interrupt();
         }
