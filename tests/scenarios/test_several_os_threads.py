@@ -207,6 +207,7 @@ def _wait_for(seconds):
 
 
 @pytest.mark.parametrize(('also', 'outcome'), [('expiry', 'Timeout'), ('cancel', 'Cancelled'), ('close', 'Closed')])
+@pytest.mark.not_under('virtual-clock', 'it jumps over the moments at which another OS thread acts')
 def test_s54_thread_that_two_sides_resume_at_once_runs_once(amid, switching, also, outcome):
     """Scenario 54: A thread is resumed by two sides at once (event and expiry, resume and cancel) -> runs once."""
     outcomes = set()
