@@ -195,7 +195,7 @@ def rounds_until(seen, expected):
     each outcome was seen, since a machine that is busy with other things has its own idea of what is at once."""
     until = sock.clock() + PATIENCE * SLOWER
     for i in itertools.count():
-        if i >= 240 and seen == expected:
+        if i >= 240 and seen >= expected:
             return
         assert sock.clock() < until, f'only {seen} after {i} rounds'
         yield (i * 7 % 40 - 20) * 1.5e-4
@@ -207,10 +207,12 @@ def _wait_for(seconds):
 
 
 @pytest.mark.parametrize(('also', 'outcome'), [('expiry', 'Timeout'), ('cancel', 'Cancelled'), ('close', 'Closed')])
-@pytest.mark.not_under('virtual-clock', 'it jumps over the moments at which another OS thread acts')
 def test_s54_thread_that_two_sides_resume_at_once_runs_once(amid, switching, also, outcome):
     """Scenario 54: A thread is resumed by two sides at once (event and expiry, resume and cancel) -> runs once."""
-    outcomes = set()
+    outcomes, expected = set(), {'x', outcome}
+    if (amid, also) == ('virtual-clock', 'expiry'):
+        # It does not jump while a thread awaits `offload`, as both sides do: the deadline passes first by chance alone.
+        expected = {'x'}
 
     async def waits(conn, expires, ran):
         for _ in range(2):
@@ -226,7 +228,7 @@ def test_s54_thread_that_two_sides_resume_at_once_runs_once(amid, switching, als
         return ran
 
     async def main():
-        for behind in rounds_until(outcomes, {'x', outcome}):
+        for behind in rounds_until(outcomes, expected):
             ours, other = socket.socketpair()
             conn = sock.fromsocket(ours)
             barrier = threading.Barrier(2)
