@@ -81,10 +81,7 @@ struct Sources<T: Thread> {
 }
 
 /// The hub's threads. Each enters and leaves by itself.
-#[derive(Debug)]
-pub struct Roster<T: Thread> {
-    pub threads: Slab<T::Weak>,
-}
+pub type Roster<T> = Slab<<T as Thread>::Weak>;
 
 #[derive(Debug)]
 pub struct Hub<T: Thread> {
@@ -141,7 +138,7 @@ impl<T: Thread> Hub<T> {
             work: Condvar::new(),
             queued: AtomicUsize::new(0),
             now: AtomicU64::new(clock::now()),
-            roster: Mutex::new(Roster { threads: Slab::new() }),
+            roster: Mutex::new(Slab::new()),
             live: AtomicUsize::new(0),
             stops: AtomicU64::new(0),
             interrupts: AtomicU64::new(0),
@@ -190,7 +187,7 @@ impl<T: Thread> Hub<T> {
     /// In a child process: the OS's poll is the parent's and is left alone; the sockets are free for another hub.
     pub fn set_forked(&self) {
         self.forked.store(true, Ordering::Release);
-        seize(&self.roster).threads.clear();
+        seize(&self.roster).clear();
         let sources = std::mem::take(&mut seize(&self.sources).slab);
         for (_, (_, source)) in &sources {
             source.set_forked();

@@ -116,10 +116,6 @@ mod model {
         pub fn lock(&self) -> MutexGuard<'_, V> {
             MutexGuard(Some(self.0.lock().unwrap()))
         }
-
-        pub fn try_lock(&self) -> Option<MutexGuard<'_, V>> {
-            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
-        }
     }
 
     impl<V> Deref for MutexGuard<'_, V> {

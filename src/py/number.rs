@@ -65,8 +65,16 @@ pub fn number(py: Python<'_>, n: usize) -> Py<PyAny> {
     match kept::get(n) {
         // SAFETY: a live object, to which `kept` holds a reference.
         Some(known) => unsafe { Bound::from_borrowed_ptr(py, known).unbind() },
-        None => kept::make(py, n),
+        None => new_number(py, n),
     }
+}
+
+#[inline(never)]
+fn new_number(py: Python<'_>, n: usize) -> Py<PyAny> {
+    // SAFETY: PyLong_FromSize_t returns a new reference, or null without memory, which from_owned_ptr turns into a panic.
+    let made = unsafe { Bound::from_owned_ptr(py, ffi::PyLong_FromSize_t(n)) };
+    kept::keep(n, &made);
+    made.unbind()
 }
 
 #[cfg(not(Py_GIL_DISABLED))]
@@ -74,7 +82,7 @@ mod kept {
     use std::ptr;
     use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-    use super::{Bound, Py, PyAny, Python, ffi};
+    use super::{Bound, PyAny, ffi};
 
     /// The newest of those that share a place.
     struct Place {
@@ -107,26 +115,20 @@ mod kept {
         (!object.is_null() && place.n.load(Ordering::Relaxed) == n).then_some(object)
     }
 
-    #[inline(never)]
-    pub fn make(py: Python<'_>, n: usize) -> Py<PyAny> {
-        // SAFETY: PyLong_FromSize_t returns a new reference, or null without memory, which from_owned_ptr turns into a
-        // panic. What was kept is an int, whose end runs no code.
-        unsafe {
-            let made = Bound::from_owned_ptr(py, ffi::PyLong_FromSize_t(n));
-            let place = place(n);
-            let old = place.object.load(Ordering::Relaxed);
-            place.n.store(n, Ordering::Relaxed);
-            place.object.store(made.clone().into_ptr(), Ordering::Relaxed);
-            ffi::Py_XDECREF(old);
-            made.unbind()
-        }
+    pub fn keep(n: usize, object: &Bound<'_, PyAny>) {
+        let place = place(n);
+        place.n.store(n, Ordering::Relaxed);
+        let old = place.object.load(Ordering::Relaxed);
+        place.object.store(object.clone().into_ptr(), Ordering::Relaxed);
+        // SAFETY: our own reference, or null. It is an int, whose end runs no code.
+        unsafe { ffi::Py_XDECREF(old) };
     }
 }
 
 /// Without the interpreter's lock, to keep them costs more than to make them.
 #[cfg(Py_GIL_DISABLED)]
 mod kept {
-    use super::{Bound, Py, PyAny, Python, ffi};
+    use super::{Bound, PyAny, ffi};
 
     pub fn known(_object: &Bound<'_, PyAny>) -> Option<usize> {
         None
@@ -136,9 +138,5 @@ mod kept {
         None
     }
 
-    pub fn make(py: Python<'_>, n: usize) -> Py<PyAny> {
-        // SAFETY: PyLong_FromSize_t returns a new reference, or null without memory, which from_owned_ptr turns into a
-        // panic.
-        unsafe { Bound::from_owned_ptr(py, ffi::PyLong_FromSize_t(n)).unbind() }
-    }
+    pub fn keep(_n: usize, _object: &Bound<'_, PyAny>) {}
 }

@@ -136,16 +136,6 @@ impl What {
         }
     }
 
-    /// The result is a number and an address, or at most `room` bytes: nothing that matters if it lives on for a while.
-    #[cfg_attr(Py_3_14, allow(dead_code))]
-    fn gives_plain_data(&self, room: usize) -> bool {
-        match self {
-            What::Datagram(receive) => !receive.gives_bytes() || room <= SCRATCH,
-            What::RecvBytes => room <= SCRATCH,
-            _ => false,
-        }
-    }
-
     /// Where on a socket it waits.
     fn direction(&self) -> Option<Direction> {
         match self {
@@ -266,6 +256,16 @@ impl Op {
             moved: 0,
             expires: NEVER,
             since: 0,
+        }
+    }
+
+    /// The result is a number and an address, or a few bytes: nothing that matters if it lives on for a while.
+    #[cfg_attr(Py_3_14, allow(dead_code))]
+    fn gives_plain_data(&self) -> bool {
+        match &self.what {
+            What::Datagram(receive) => !receive.gives_bytes() || self.want <= SCRATCH,
+            What::RecvBytes => self.want <= SCRATCH,
+            _ => false,
         }
     }
 
@@ -583,8 +583,7 @@ impl Op {
     }
 
     fn is_late(&self, task: &Task) -> bool {
-        let until = self.until(task);
-        until != NEVER && until <= task.hub().now()
+        self.until(task) <= task.hub().now()
     }
 
     /// Whether no event tells that the call would not block any more, so that only time ends the wait for it: room in
@@ -1299,41 +1298,77 @@ mod spare {
 }
 
 #[cfg(Py_GIL_DISABLED)]
-pub mod spare {
-    use super::{OpObject, ffi, ptr};
+mod spare {
+    use super::{OpObject, per_loop, ptr};
+
+    pub fn take() -> Option<*mut OpObject> {
+        per_loop::BLOCK.with(|place| {
+            let block = place.get().filter(|block| !block.is_null());
+            if block.is_some() {
+                place.set(ptr::null_mut());
+            }
+            block
+        })
+    }
+
+    pub fn keep(block: *mut OpObject) -> bool {
+        per_loop::BLOCK.with(|place| {
+            let free = place.get().is_some_and(<*mut _>::is_null);
+            if free {
+                place.set(block);
+            }
+            free
+        })
+    }
+}
+
+/// What an OS thread keeps from one operation to the next while it has a loop, where OS threads run in parallel.
+#[cfg(Py_GIL_DISABLED)]
+pub mod per_loop {
     use std::cell::Cell;
 
+    use super::{OpObject, ffi, ptr};
+
+    /// Whether there is a loop, and what is kept: null, or ours.
+    pub(super) struct Place<T>(Cell<(bool, *mut T)>);
+
+    impl<T> Place<T> {
+        const fn new() -> Self {
+            Place(Cell::new((false, ptr::null_mut())))
+        }
+
+        /// `None`: there is no loop.
+        pub fn get(&self) -> Option<*mut T> {
+            let (loops, kept) = self.0.get();
+            loops.then_some(kept)
+        }
+
+        /// Only while there is a loop.
+        pub fn set(&self, kept: *mut T) {
+            self.0.set((true, kept));
+        }
+    }
+
     thread_local! {
-        /// Whether there is a loop, which gives the memory back at its end, and that memory, or null.
-        static BLOCK: Cell<(bool, *mut OpObject)> = const { Cell::new((false, ptr::null_mut())) };
+        pub(super) static EXCEPTION: Place<ffi::PyStopIterationObject> = const { Place::new() };
+        pub(super) static BLOCK: Place<OpObject> = const { Place::new() };
     }
 
     pub fn begin() {
-        BLOCK.set((true, BLOCK.get().1));
+        EXCEPTION.with(|place| place.set(place.0.get().1));
+        BLOCK.with(|place| place.set(place.0.get().1));
     }
 
     /// # Safety
     /// The OS thread is attached.
     pub unsafe fn end() {
-        // SAFETY: memory of an operation that has gone, or null, which is nothing to free.
-        unsafe { ffi::PyObject_Free(BLOCK.replace((false, ptr::null_mut())).1.cast()) };
-    }
-
-    pub(super) fn take() -> Option<*mut OpObject> {
-        let (loops, block) = BLOCK.get();
-        (!block.is_null()).then(|| {
-            BLOCK.set((loops, ptr::null_mut()));
-            block
-        })
-    }
-
-    pub(super) fn keep(block: *mut OpObject) -> bool {
-        let (loops, kept) = BLOCK.get();
-        let keeps = loops && kept.is_null();
-        if keeps {
-            BLOCK.set((true, block));
+        let exception = EXCEPTION.with(|place| place.0.replace((false, ptr::null_mut())).1);
+        let block = BLOCK.with(|place| place.0.replace((false, ptr::null_mut())).1);
+        // SAFETY: our own reference, or null; memory of an operation that has gone, or null, which is nothing to free.
+        unsafe {
+            ffi::Py_XDECREF(exception.cast());
+            ffi::PyObject_Free(block.cast());
         }
-        keeps
     }
 }
 
@@ -1816,7 +1851,7 @@ unsafe extern "C" fn iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject 
                 ffi::Py_None()
             }
             Ok(Step::Done(value)) => {
-                stop_iteration(py, value, || (*op_of(object)).what.gives_plain_data((*op_of(object)).want));
+                stop_iteration(py, value, || (*op_of(object)).gives_plain_data());
                 ptr::null_mut()
             }
             Err(error) => {
@@ -1857,7 +1892,7 @@ fn stop_iteration(py: Python<'_>, value: Py<PyAny>, _plain: impl FnOnce() -> boo
 
 /// The `StopIteration` that brings plain data: one for all, or, where OS threads run in parallel, one for each loop.
 #[cfg(all(Py_3_12, not(Py_LIMITED_API)))]
-pub mod reused {
+mod reused {
     use super::{ffi, ptr};
 
     /// One that nobody else refers to.
@@ -1911,36 +1946,18 @@ pub mod reused {
         }
     }
 
-    /// Of the OS thread, while it has a loop that lets it go at its end.
+    /// Of the OS thread, while it has a loop.
     #[cfg(Py_GIL_DISABLED)]
-    pub mod place {
-        use super::{ffi, ptr};
-        use std::cell::Cell;
-
-        thread_local! {
-            /// Whether there is a loop, and its exception: null, or a reference of ours.
-            static OURS: Cell<(bool, *mut ffi::PyStopIterationObject)> = const { Cell::new((false, ptr::null_mut())) };
-        }
-
-        pub fn begin() {
-            OURS.set((true, OURS.get().1));
-        }
-
-        /// # Safety
-        /// The OS thread is attached.
-        pub unsafe fn end() {
-            let (_, ours) = OURS.replace((false, ptr::null_mut()));
-            // SAFETY: our own reference, or null.
-            unsafe { ffi::Py_XDECREF(ours.cast()) };
-        }
+    mod place {
+        use super::super::per_loop::{EXCEPTION, Place};
+        use super::ffi;
 
         pub fn get() -> Option<*mut ffi::PyStopIterationObject> {
-            let (loops, ours) = OURS.get();
-            loops.then_some(ours)
+            EXCEPTION.with(Place::get)
         }
 
         pub fn set(ours: *mut ffi::PyStopIterationObject) {
-            OURS.set((true, ours));
+            EXCEPTION.with(|place| place.set(ours));
         }
     }
 }

@@ -223,15 +223,15 @@ impl Turns {
             return true;
         }
         // Also where there is always something to do; but never before what is ready has had its chance.
-        let over = self.given() > 0 && self.is_late(self.hub.now());
+        let over = self.given() > 0 && self.is_late(|| self.hub.now());
         if over && self.hub.live() > 0 {
             self.timed_out.store(true, Ordering::Release);
         }
         over
     }
 
-    fn is_late(&self, now: u64) -> bool {
-        self.until != NEVER && now >= self.until
+    fn is_late(&self, now: impl FnOnce() -> u64) -> bool {
+        self.until != NEVER && now() >= self.until
     }
 
     fn turns(&self, py: Python<'_>) -> PyResult<()> {
@@ -268,7 +268,7 @@ impl Turns {
                 py.check_signals()?;
             }
             looked = None;
-            if self.until != NEVER && self.is_late(crate::clock::now()) {
+            if self.is_late(crate::clock::now) {
                 if asked {
                     self.timed_out.store(true, Ordering::Release);
                     return Ok(());

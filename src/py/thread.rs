@@ -502,7 +502,7 @@ impl Task {
         let place = self.place.load(Ordering::Relaxed);
         if place < UNLISTED {
             self.place.store(LEFT, Ordering::Release);
-            roster.threads.try_remove(place);
+            roster.try_remove(place);
         }
     }
 
@@ -743,10 +743,7 @@ impl<'py> Looping<'py> {
     pub fn new(_attached: Python<'py>) -> Self {
         HERE.with(|here| here.looping.set(true));
         #[cfg(Py_GIL_DISABLED)]
-        {
-            ops::reused::place::begin();
-            ops::spare::begin();
-        }
+        ops::per_loop::begin();
         Looping(PhantomData)
     }
 }
@@ -761,8 +758,7 @@ impl Drop for Looping<'_> {
         #[cfg(Py_GIL_DISABLED)]
         // SAFETY: attached still, as the lifetime says.
         unsafe {
-            ops::reused::place::end();
-            ops::spare::end();
+            ops::per_loop::end();
         }
     }
 }
@@ -919,7 +915,7 @@ fn enlist_now(task: &Bound<'_, Task>) {
     }
     let mut roster = this.hub().roster.lock();
     this.hub().count_live(&mut roster, 1);
-    let place = roster.threads.insert(Listed(task.as_ptr()));
+    let place = roster.insert(Listed(task.as_ptr()));
     this.place.store(place, Ordering::Relaxed);
 }
 
@@ -1523,7 +1519,7 @@ pub fn listed<'py>(py: Python<'py>, hub: &Hub) -> Vec<Bound<'py, Task>> {
         enlist(&running);
     }
     let roster = hub.roster.lock();
-    roster.threads.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
+    roster.iter().filter_map(|(_, listed)| listed.upgrade(py)).collect()
 }
 
 /// The number of the next thread that starts here; those after it follow, while no other OS thread starts any.
