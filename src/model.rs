@@ -94,7 +94,7 @@ fn no_event_is_lost_between_a_call_and_the_wait() {
 fn whoever_waits_is_taken_out_once_by_an_event_a_close_or_itself() {
     check(|| {
         let direction = Arc::new(Readiness::new());
-        direction.would_block(direction.snapshot());
+        direction.begin_to_wait();
         let takers: Vec<_> = [Readiness::close as fn(&Readiness<()>) -> Option<()>, |direction| direction.event(false)]
             .into_iter()
             .map(|take| {
@@ -312,7 +312,7 @@ fn an_event_a_close_and_a_cancel_queue_a_thread_once() {
         let hub = hub();
         let (waits, epoch) = waiting(&hub, 0, NEVER);
         let direction = Arc::new(Readiness::new());
-        direction.would_block(direction.snapshot());
+        direction.begin_to_wait();
         direction.park((waits.clone(), epoch)).unwrap();
         let mut wakers: Vec<_> =
             [Readiness::close as fn(&Readiness<_>) -> Option<_>, |direction| direction.event(false)]

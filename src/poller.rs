@@ -584,7 +584,7 @@ pub(crate) mod tests {
     /// Parks a coroutine in the reading direction, which has nothing to read.
     fn reading(hub: &Arc<Hub<Coroutine>>, source: &Source<Coroutine>, id: usize) {
         let coroutine = coroutine(hub, id);
-        source.read.would_block(source.read.snapshot());
+        source.read.begin_to_wait();
         let (epoch, _) = coroutine.wait().park(NEVER, &hub.timers, || unreachable!());
         source.read.park(Waiter { thread: coroutine.clone(), epoch, since: 0 }).unwrap();
         assert!(!coroutine.wait().leave());

@@ -174,9 +174,13 @@ proptest! {
             match step {
                 Turn::Look => seen = (direction.snapshot(), false),
                 Turn::Event(ends) => {
-                    prop_assert_eq!(direction.event(ends), waiter.take());
+                    // As the hub does: one that is no news leaves no trace, as a call that follows looks anew.
+                    let woken = if direction.knows(ends) { None } else { direction.event(ends) };
+                    prop_assert_eq!(woken, waiter.take());
                     (ready, ended, seen.1) = (true, ended || ends, true);
                 }
+                // By the operation that has it alone.
+                Turn::Drained | Turn::WouldBlock if !claimed => {}
                 Turn::Drained => {
                     direction.drained(seen.0);
                     if !seen.1 && !ended {
@@ -197,6 +201,9 @@ proptest! {
                 Turn::Park(_) => {}
                 Turn::Unpark => prop_assert_eq!(direction.unpark(), waiter.take()),
                 Turn::Claim => {
+                    if !claimed {
+                        seen = (direction.snapshot(), false);
+                    }
                     prop_assert_eq!(direction.claim(1), !claimed);
                     claimed = true;
                 }

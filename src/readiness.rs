@@ -82,6 +82,7 @@ impl<W> Readiness<W> {
     }
 
     fn clear(&self, seen: Snapshot, unless: u64) {
+        debug_assert_ne!(self.claimant(), 0, "an event that came since the call may have been passed over");
         let mut now = self.word.load(Ordering::Acquire);
         while now & TICKS == seen.0 & TICKS && now & unless == 0 {
             match self.word.compare_exchange_weak(now, now & !(READY | ENDED), Ordering::AcqRel, Ordering::Acquire) {
@@ -118,6 +119,13 @@ impl<W> Readiness<W> {
     pub fn knows(&self, ended: bool) -> bool {
         let bits = Self::bits(ended);
         self.claimant() == 0 && self.word.load(Ordering::Acquire) & bits == bits
+    }
+
+    /// As by an operation that has begun and would block: claimed, and not ready.
+    #[cfg(test)]
+    pub(crate) fn begin_to_wait(&self) {
+        assert!(self.claim(1));
+        self.would_block(self.snapshot());
     }
 
     fn bits(ended: bool) -> u64 {
@@ -169,6 +177,7 @@ mod tests {
     #[test]
     fn event_between_call_and_parking_is_seen() {
         let r = Readiness::new();
+        assert!(r.claim(1));
         let seen = r.snapshot();
         assert_eq!(r.event(false), None);
         r.would_block(seen);
@@ -183,6 +192,7 @@ mod tests {
     #[test]
     fn end_of_stream_survives_a_short_read_but_not_a_call_that_would_block() {
         let r = Readiness::<u8>::new();
+        assert!(r.claim(1));
         r.event(true);
         r.drained(r.snapshot());
         assert!(r.snapshot().is_ready());
@@ -193,7 +203,7 @@ mod tests {
     #[test]
     fn closing_returns_the_waiter_and_lets_nobody_park() {
         let r = Readiness::new();
-        r.would_block(r.snapshot());
+        r.begin_to_wait();
         assert_eq!(r.park(1), Ok(()));
         assert_eq!(r.close(), Some(1));
         assert!(r.snapshot().is_closed());
@@ -228,6 +238,7 @@ mod tests {
     #[test]
     fn parking_and_events_from_two_os_threads_lose_nothing() {
         let r = std::sync::Arc::new(Readiness::new());
+        assert!(r.claim(1));
         let rounds = 20_000_u32;
         let waker = {
             let r = r.clone();

@@ -280,6 +280,9 @@ impl Turns {
                 self.wait(py, |hub| hub.wait(self.until, interrupts))?;
             }
             asked = true;
+            if self.hub.interrupts() != interrupts {
+                py.check_signals()?; // its handler runs in the loop then, not amid somebody's turn
+            }
         }
     }
 

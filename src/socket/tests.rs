@@ -75,20 +75,24 @@ fn until<R>(
     mut call: impl FnMut(&Descriptor) -> io::Result<R>,
 ) -> Option<io::Result<R>> {
     let who = coroutine(hub, 0);
-    loop {
-        let seen = source.direction(direction).snapshot();
+    let ready = source.direction(direction);
+    assert!(ready.claim(1));
+    let result = loop {
+        let seen = ready.snapshot();
         match call(&source.lease().expect("it is open")) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => source.direction(direction).would_block(seen),
-            result => return Some(result),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.would_block(seen),
+            result => break Some(result),
         }
         if parks(hub, source, direction, &who, deadline) {
             crate::poller::tests::next(hub);
             if who.wait().reason() == Reason::Expired {
-                source.direction(direction).unpark();
-                return None;
+                ready.unpark();
+                break None;
             }
         }
-    }
+    };
+    ready.release();
+    result
 }
 
 fn complete<R>(
@@ -315,7 +319,7 @@ fn socket_moves_to_another_hub_when_nobody_waits() {
 fn socket_stays_in_the_hub_in_which_somebody_waits() {
     let (one, other) = (hub(), hub());
     let (source, _peer) = connection();
-    source.read.would_block(source.read.snapshot());
+    source.read.begin_to_wait();
     assert!(parks(&one, &source, Direction::Read, &coroutine(&one, 0), NEVER));
     assert!(!source.register(&other).unwrap());
     source.close(&mut Vec::new());
@@ -332,7 +336,7 @@ fn both_directions_come_to_a_hub_at_once_from_two_os_threads() {
                 let (hub, source, together) = (&hub, &source, &together);
                 scope.spawn(move || {
                     let who = coroutine(hub, 0);
-                    source.direction(direction).would_block(source.direction(direction).snapshot());
+                    source.direction(direction).begin_to_wait();
                     together.wait();
                     parks(hub, source, direction, &who, NEVER);
                 });
@@ -454,8 +458,7 @@ fn failure_that_is_kept_is_told_once_and_wakes_who_waits_and_goes_with_the_socke
     let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
     let mut stale = Vec::new();
     assert!(source.lease_unless_failed().is_some());
-    let seen = source.read.snapshot();
-    source.read.would_block(seen);
+    source.read.begin_to_wait();
     source.keep_failure(refused(), &mut stale);
     assert!(source.read.snapshot().is_ready() && source.has_failure());
     assert!(source.lease_unless_failed().is_none(), "who would move a datagram tells it first");
@@ -543,6 +546,8 @@ fn several_os_threads_on_one_hub_serve_many_connections() {
                 let source = &sources[who.id()];
                 let mut buf = [0; 100];
                 loop {
+                    // It has it already where it was left waiting.
+                    assert!(source.read.claim(who.id() + 1) || source.read.claimant() == who.id() + 1);
                     let seen = source.read.snapshot();
                     let got = recv(&source.lease().unwrap(), &mut buf);
                     match got {
@@ -551,7 +556,10 @@ fn several_os_threads_on_one_hub_serve_many_connections() {
                             hub.interrupt();
                             break;
                         }
-                        Ok(n) => assert_eq!(send(&source.lease().unwrap(), &buf[..n]).unwrap(), n),
+                        Ok(n) => {
+                            source.read.release();
+                            assert_eq!(send(&source.lease().unwrap(), &buf[..n]).unwrap(), n);
+                        }
                         Err(error) => {
                             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
                             source.read.would_block(seen);
