@@ -7,13 +7,13 @@ import os
 import signal
 import socket
 import ssl
-import sys
 import threading
 
 import pytest
 import sock
 import wine
-from support import LINUX, WINE, busy, certify
+from held import open_descriptors
+from support import LINUX, REFUSED_BY_WINE, WINE, busy, certify, short_folder
 
 # Tests of other folders use it too.
 pytest.register_assert_rewrite('scenarios.faults')
@@ -30,21 +30,6 @@ def pytest_collection_modifyitems(items):
         for fault, tests in wine.TESTS.items():
             if item.nodeid.partition('tests/')[2].startswith(tests):
                 item.add_marker(pytest.mark.xfail(reason=wine.says(fault), run=fault not in wine.AT_TIMES))
-
-
-def open_descriptors():
-    # On Windows they are no files: what is left open is told by a ResourceWarning.
-    for folder in ('/proc/self/fd', '/dev/fd'):
-        if sys.platform != 'win32' and os.path.isdir(folder):
-            found = {}
-            for name in os.listdir(folder):
-                try:
-                    found[int(name)] = os.readlink(f'{folder}/{name}')
-                except OSError:
-                    # The descriptor of the listing itself.
-                    continue
-            return found
-    return {}
 
 
 def os_threads():
@@ -85,6 +70,10 @@ def pytest_sessionfinish(session):
 
 
 def pytest_terminal_summary(terminalreporter):
+    if WINE:
+        passed = terminalreporter.stats.get('passed', ())
+        refused = sum(REFUSED_BY_WINE in report.user_properties for report in passed)
+        terminalreporter.write_line(f'{refused} {wine.REFUSALS}')
     if 'PROGRAMS_INSTALLED' in os.environ:
         for reason in missing_programs(terminalreporter):
             terminalreporter.write_line(f'FAILED, since all programs were to be installed: {reason}', red=True)
@@ -121,6 +110,13 @@ def leaves_nothing_behind():
     assert sock.threads() == [], 'threads left'
     assert os_threads() <= threads, 'OS threads left'
     assert open_descriptors().keys() <= descriptors.keys(), 'descriptors left'
+
+
+@pytest.fixture
+def short_path():
+    """As `tmp_path`, and short."""
+    with short_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

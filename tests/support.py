@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -26,8 +27,20 @@ EXAMPLES = TESTS.parent / 'examples'
 
 LINUX = sys.platform == 'linux'
 
+#: Whether who sends a unix datagram waits until there is room: elsewhere the system says at once that there is none.
+UNIX_DATAGRAMS_WAIT = LINUX
+
+#: Bytes of a long unix datagram, which each system takes as it is: macOS' net.local.dgram.maxdgram is 2,048.
+LONG_UNIX_DATAGRAM = 150_000 if LINUX else 1_000
+
+#: Of UDP, the most that each system takes: on macOS and FreeBSD net.inet.udp.maxdgram is 9,216.
+LONGEST_DATAGRAM = 65_507 if LINUX or sys.platform == 'win32' else 9_216
+
 #: Windows, and not the real one.
 WINE = sys.platform == 'win32' and hasattr(ctypes.WinDLL('ntdll'), 'wine_get_version')
+
+#: What a test says of itself that passes since Wine refuses an option, as it has to.
+REFUSED_BY_WINE = ('refused by', 'Wine')
 
 #: How many times as long as elsewhere something may take: most system calls of Wine go through a server, and
 #: AddressSanitizer looks at each access to memory, and at each allocation.
@@ -98,6 +111,15 @@ def _mortal():
 def mortal(command):
     """The command of a program that is killed when this OS thread ends, however that ends: Linux's, with util-linux."""
     return [*_mortal(), *map(str, command)]
+
+
+@contextlib.contextmanager
+def short_folder():
+    """A folder for unix sockets, whose paths have 103 bytes at most on macOS and FreeBSD: pytest's may have more."""
+    posix = os.name == 'posix'
+    # What a program that was ended still has open cannot be removed on Windows.
+    with tempfile.TemporaryDirectory('', 'sock-', '/tmp' if posix else None, ignore_cleanup_errors=not posix) as folder:
+        yield Path(folder)
 
 
 def certify(folder, *, openssl=True):

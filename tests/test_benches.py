@@ -21,7 +21,7 @@ import scheduling  # noqa: E402
 import stats_cost  # noqa: E402
 from _load import Failed, Load, under_load  # noqa: E402
 
-needs_unix = pytest.mark.skipif(os.name == 'nt', reason='the CPU time of another process is measured on Unix alone')
+needs_unix = pytest.mark.skipif(os.name == 'nt', reason='the benchmarks are of Unix')
 
 
 @pytest.fixture(scope='session')
@@ -345,7 +345,7 @@ def test_more_instructions_than_recorded_fail(monkeypatch, tmp_path, capsys):
     assert 'echo                     10501     10501   1.000' in capsys.readouterr().out
 
 
-@pytest.mark.skipif(_tools.resource is None, reason='there is no such limit')
+@pytest.mark.skipif(_tools.resource is None, reason='the benchmarks set a limit of Unix')
 def test_limit_of_open_files_goes_up_as_far_as_it_may_and_never_down():
     code = """
 import resource, sys, _tools

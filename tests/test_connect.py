@@ -117,9 +117,9 @@ def test_address_of_another_family_is_a_value_error():
     run(main)
 
 
-@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='needs unix sockets')
-def test_unix_streams_by_path(tmp_path):
-    path = str(tmp_path / 'socket')
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
+def test_unix_streams_by_path(short_path):
+    path = str(short_path / 'socket')
 
     async def main():
         with sock.tcp('unix') as listener, sock.tcp('unix') as client:
@@ -138,7 +138,7 @@ def test_unix_streams_by_path(tmp_path):
     run(main)
 
 
-@pytest.mark.skipif(not LINUX, reason='abstract names are Linux')
+@pytest.mark.skipif(not LINUX, reason='abstract names are of Linux')
 def test_unix_streams_by_abstract_name():
     name = f'\0sock-test-{os.getpid()}'
 
@@ -154,14 +154,14 @@ def test_unix_streams_by_abstract_name():
 
 
 @pytest.fixture
-def full(tmp_path):
+def full(short_path):
     """A stdlib listener of unix streams whose backlog is full: nobody tells a client when it has room again."""
     if not LINUX:
-        pytest.skip('elsewhere a full backlog refuses')
+        pytest.skip('unix sockets wait for room in the backlog on Linux')
     with contextlib.ExitStack() as stack:
         s = stack.enter_context(socket.socket(socket.AF_UNIX))
         s.settimeout(PATIENCE)
-        s.bind(str(tmp_path / 'socket'))
+        s.bind(str(short_path / 'socket'))
         s.listen(0)
         first = stack.enter_context(socket.socket(socket.AF_UNIX))
         first.connect(s.getsockname())
@@ -220,12 +220,12 @@ def test_wait_for_room_in_the_backlog_can_be_cancelled_and_begun_again(full):
     run(main)
 
 
-@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='needs unix sockets')
-def test_unix_path_that_is_not_there_is_an_error_with_the_path(tmp_path):
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
+def test_unix_path_that_is_not_there_is_an_error_with_the_path(short_path):
     async def main():
         with sock.tcp('unix') as s:
             with pytest.raises(sock.Error, match='nothing-here') as caught:
-                await s.connect(str(tmp_path / 'nothing-here'))
+                await s.connect(str(short_path / 'nothing-here'))
             assert caught.value.err == 'other'
             with pytest.raises(sock.InvalidArgument, match='shorter'):
                 await s.connect('x' * 300)

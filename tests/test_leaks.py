@@ -1,6 +1,7 @@
 """Nothing is left of what is over: no descriptor, no OS thread, no object, no memory. `make leaks` is the long form."""
 
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -10,9 +11,11 @@ import tempfile
 import tracemalloc
 from pathlib import Path
 
+import held
 import pytest
 import sock
-from conftest import open_descriptors, os_threads
+from conftest import os_threads
+from held import open_descriptors
 from support import busy, run
 
 LEAKS = Path(__file__).parent / 'leaks.py'
@@ -46,6 +49,34 @@ leaks.main()
     done = subprocess.run(command, capture_output=True, text=True, timeout=50 * busy(), check=False, env=here)
     assert 'at the end +1 descriptors since the beginning' in done.stdout, done.stdout + done.stderr
     assert (done.returncode, done.stderr) == (1, 'something is left at the end\n')
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='what the process holds is read from files of Unix')
+@pytest.mark.parametrize('way', ['as here', 'devices', 'three are listed', 'nothing is listed'])
+def test_descriptor_that_is_opened_is_seen_in_each_way_that_systems_tell(monkeypatch, tmp_path, way):
+    """As on Linux; macOS, whose list has no links; FreeBSD; where there is no list at all."""
+
+    def is_no_link(path):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+
+    if way != 'as here':
+        monkeypatch.setattr(os, 'readlink', is_no_link)
+        for name in '012':
+            (tmp_path / name).touch()
+        lists = {'devices': ['/nowhere', '/dev/fd'], 'three are listed': [str(tmp_path)], 'nothing is listed': []}
+        monkeypatch.setattr(held, 'LISTS', lists[way])
+    before = open_descriptors()
+    assert before == open_descriptors()
+    with socket.socket() as s:
+        seen = open_descriptors()
+        assert seen.keys() - before.keys() == {s.fileno()}
+        assert 'socket' in seen[s.fileno()] or seen[s.fileno()].startswith('s')
+        assert held.descriptors() == len(before) + 1
+    assert open_descriptors() == before
+
+
+def test_path_of_a_unix_socket_is_short_enough_for_all_systems(short_path):
+    assert len(os.fsencode(short_path / 'a name like this')) < 104
 
 
 @contextlib.contextmanager

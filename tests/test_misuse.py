@@ -376,7 +376,7 @@ def test_freed_addrinfo_is_a_value_error_wherever_it_is_used():
     run(main)
 
 
-@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='no unix sockets')
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
 @pytest.mark.parametrize('path', ['*', '', b'*'])
 def test_unix_address_without_a_path_is_a_value_error(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import sock
 from scenarios.faults import command, namespace
-from support import ROOT, WINE, run
+from support import REFUSED_BY_WINE, ROOT, WINE, run
 
 #: The kernel's version; () elsewhere.
 LINUX = tuple(int(part) for part in re.findall(r'\d+', platform.release())[:2]) if sys.platform == 'linux' else ()
@@ -420,7 +420,7 @@ def walk(s, name):
 
 
 @pytest.mark.parametrize('name', sorted(sock.options()))
-def test_each_option_is_read_and_set_and_read_back(name):
+def test_each_option_is_read_and_set_and_read_back(name, record_property):
     _, readable, writable = sock.options()[name]
     expected, must = refusal(name)
     with socket_for(name) as s:
@@ -435,6 +435,8 @@ def test_each_option_is_read_and_set_and_read_back(name):
         except sock.Error as error:
             if expected is not None and error.errno not in {getattr(errno, symbol) for symbol in expected}:
                 raise
+            if WINE:
+                record_property(*REFUSED_BY_WINE)
         else:
             assert not must, f'it is not refused with {expected}'
 

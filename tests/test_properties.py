@@ -15,7 +15,7 @@ import socket
 
 import pytest
 import sock
-from support import LINUX, run, unread
+from support import LINUX, UNIX_DATAGRAMS_WAIT, run, unread
 
 try:
     import fuzz
@@ -29,17 +29,17 @@ few, some = fuzz.settings(25), fuzz.settings(100)
 PORTS = st.integers(0, 65535)
 #: What addresses are made of, and what only looks so: other digits, a letter in full width.
 TEXT = st.text('0123456789abcdefx:./[]%_ \0\u0663\uff11\uff41', max_size=24)
-unix = pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='wants pairs of unix sockets')
+pairs = pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='wants pairs of unix sockets')
 
 
-@unix
+@pairs
 def test_any_order_of_operations_moves_each_byte_once_and_leaves_nobody_waiting():
     before = fuzz.Pair.steps
     run_state_machine_as_test(fuzz.Pair, settings=fuzz.settings(40))
     assert fuzz.Pair.steps - before > 500
 
 
-@unix
+@pairs
 def test_step_that_finds_nothing_to_do_is_not_counted():
     pair = fuzz.Pair()
     pair.choose(tcp=False, life=100)
@@ -113,7 +113,7 @@ def test_scope_and_flow_of_an_address_come_back(flow, scope, port):
     assert pickle.loads(pickle.dumps(address)) == address
 
 
-@unix
+@pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
 @few
 @given(st.binary(min_size=1, max_size=130))
 def test_name_of_a_unix_socket_comes_back_or_is_refused(name):
@@ -376,7 +376,7 @@ def test_buffers_of_many_gigabytes_are_taken():
 # Datagrams
 
 
-@unix
+@pytest.mark.skipif(not UNIX_DATAGRAMS_WAIT, reason='elsewhere a unix datagram waits for no room')
 @some
 @given(
     st.lists(st.binary(max_size=300), min_size=1, max_size=20),

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import sock
-from conftest import open_descriptors
-from held import resident
+from held import open_descriptors, resident
 from support import LINUX, run
 
 needs_proc = pytest.mark.skipif(not LINUX, reason='/proc tells what the process holds: Linux')
@@ -28,8 +27,8 @@ def listener_and_client():
 
 
 def made_by_socket(stack):
-    for made in (sock.tcp(), sock.udp(), sock.tcp(None), sock.tcp('inet6'), sock.udp('unix')):
-        stack.enter_context(made)
+    unix = [sock.udp('unix')] if hasattr(socket, 'AF_UNIX') else []
+    return [stack.enter_context(s) for s in (sock.tcp(), sock.udp(), sock.tcp(None), sock.tcp('inet6'), *unix)]
 
 
 def made_by_accept(stack):
@@ -38,17 +37,16 @@ def made_by_accept(stack):
     stack.enter_context(client)
 
     async def main():
-        stack.enter_context((await listener.accept())[0])
+        return [listener, stack.enter_context((await listener.accept())[0])]
 
-    run(main())
+    return run(main())
 
 
 def taken_over(stack):
     one, other = socket.socketpair()
     for each in (one, other):
         each.set_inheritable(True)
-    stack.enter_context(sock.fromsocket(one))
-    stack.enter_context(sock.fromfd(other.detach()))
+    return [stack.enter_context(s) for s in (sock.fromsocket(one), sock.fromfd(other.detach()))]
 
 
 def made_by_connect(stack):
@@ -63,6 +61,7 @@ def made_by_connect(stack):
 
         run(main())
     assert conn.family == 'inet'
+    return [conn]
 
 
 def made_by_a_poller(stack):
@@ -92,7 +91,20 @@ def made_by_sendfile(stack):
 WAYS = [made_by_socket, made_by_accept, taken_over, made_by_connect, made_by_a_poller, made_by_sendfile]
 
 
-@pytest.mark.skipif(sys.platform == 'win32', reason='handles there are not inherited unless named')
+#: Of Windows too. What is taken over there stays as inheritable as it was.
+SOCKETS = [made_by_socket, made_by_accept, made_by_connect, *([taken_over] if sys.platform != 'win32' else [])]
+
+
+@pytest.mark.parametrize('way', SOCKETS)
+def test_no_socket_is_one_that_programs_inherit(way):
+    inheritable = os.get_handle_inheritable if sys.platform == 'win32' else os.get_inheritable
+    with contextlib.ExitStack() as stack:
+        made = way(stack)
+        assert made
+        assert [s for s in made if inheritable(s.fileno())] == []
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='sockets are no descriptors there')
 @pytest.mark.parametrize('way', WAYS)
 def test_no_program_that_is_started_gets_a_descriptor(way):
     before = open_descriptors().keys()
@@ -245,8 +257,8 @@ def test_descriptors_that_a_peer_sends_along_are_not_taken():
 
 
 @pytest.mark.skipif(not hasattr(socket, 'AF_UNIX'), reason='this OS has no unix sockets')
-def test_a_path_with_a_zero_byte_in_it_is_no_other_path(tmp_path):
-    path = f'{tmp_path}/meant'
+def test_a_path_with_a_zero_byte_in_it_is_no_other_path(short_path):
+    path = f'{short_path}/meant'
 
     async def main():
         with sock.tcp('unix') as listener, sock.tcp('unix') as conn:

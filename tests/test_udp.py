@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 import sock
 from conftest import PATIENCE
-from support import LINUX, run
+from support import LINUX, LONG_UNIX_DATAGRAM, LONGEST_DATAGRAM, UNIX_DATAGRAMS_WAIT, run
 
 ADDRESSES = {'inet': '127.0.0.1', 'inet6': '::1'}
+
+unix_waits = pytest.mark.skipif(not UNIX_DATAGRAMS_WAIT, reason='elsewhere a unix datagram waits for no room')
 
 
 def soon(seconds=PATIENCE):
@@ -298,7 +301,7 @@ def test_recvmany_gives_what_is_there(udp, other):
 
 def test_recvmany_of_a_number_gives_bytes(udp, other):
     async def main():
-        datagrams = [b'', b'x' * 512, *(b'%d' % i for i in range(98)), os.urandom(65000)]
+        datagrams = [b'', b'x' * 512, *(b'%d' % i for i in range(98)), os.urandom(LONGEST_DATAGRAM)]
         got = []
         for i, data in enumerate(datagrams, 1):
             other.sendto(data, tuple(udp.local_addr))
@@ -314,21 +317,21 @@ def test_recvmany_of_a_number_gives_bytes(udp, other):
     run(main)
 
 
-def test_recvmany_of_a_number_takes_what_a_unix_socket_sends_at_most(tmp_path):
+def test_recvmany_of_a_number_takes_what_a_unix_socket_sends_at_most(short_path):
     if sys.platform == 'win32':
         pytest.skip('unix datagrams are not there')
-    longest = os.urandom(150_000)
+    longest = os.urandom(LONG_UNIX_DATAGRAM)
 
     async def main():
         with sock.udp('unix') as receiver, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            receiver.bind(str(tmp_path / 'receiver'))
-            sender.bind(str(tmp_path / 'sender'))
+            receiver.bind(str(short_path / 'receiver'))
+            sender.bind(str(short_path / 'sender'))
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             for data in (longest, b'short'):
-                sender.sendto(data, str(tmp_path / 'receiver'))
+                sender.sendto(data, str(short_path / 'receiver'))
             got = await receiver.recvmany(5, expires=soon())
             assert [data for data, _ in got] == [longest, b'short']
-            assert got[0][1].path == str(tmp_path / 'sender')
+            assert got[0][1].path == str(short_path / 'sender')
 
     run(main)
 
@@ -394,7 +397,7 @@ def test_sendmany_of_more_than_one_system_call_takes(udp, other):
 
         async def receive():
             with sock.udp() as s:
-                s.setopt('so_rcvbuf', 4 << 20)
+                s.setopt('so_rcvbuf', 1 << 20)
                 s.bind('127.0.0.1')
                 addresses.append(s.local_addr)
                 bufs = [bytearray(8) for _ in range(64)]
@@ -616,10 +619,22 @@ def test_steady_datagrams_do_not_starve_others(udp, other):
     run(main)
 
 
+@pytest.mark.skipif(sys.platform == 'win32', reason='unix datagrams are not there')
+def test_full_unix_datagram_socket_has_its_sender_wait_where_that_is_said():
+    """By the stdlib's sockets alone: elsewhere than on Linux it is no buffer space, at once."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        one.setblocking(False)
+        with pytest.raises(OSError, match='Errno') as caught:
+            for _ in range(100_000):
+                one.send(bytes(1000))
+        assert isinstance(caught.value, BlockingIOError) == UNIX_DATAGRAMS_WAIT
+        assert UNIX_DATAGRAMS_WAIT or caught.value.errno == errno.ENOBUFS
+
+
+@unix_waits
 def test_buffers_fill_and_nothing_is_lost_by_the_sender():
     """A unix datagram socket waits until its peer has read, as UDP on loopback never does."""
-    if sys.platform == 'win32':
-        pytest.skip('unix datagrams are not there')
 
     async def main():
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -641,15 +656,14 @@ def test_buffers_fill_and_nothing_is_lost_by_the_sender():
     run(main)
 
 
+@unix_waits
 @pytest.mark.parametrize('many', [False, True], ids=['send', 'sendmany'])
-def test_datagram_waits_for_room_that_those_of_others_take(tmp_path, many):
+def test_datagram_waits_for_room_that_those_of_others_take(short_path, many):
     """Of which no event tells: the room for what we send is all there."""
-    if not LINUX:
-        pytest.skip('elsewhere there are no unix datagrams, or no buffer space for them is an error')
 
     async def main():
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader, sock.udp('unix') as s:
-            reader.bind(str(tmp_path / 'reader'))
+            reader.bind(str(short_path / 'reader'))
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
                 filler.setblocking(False)
                 queued = 0
@@ -673,10 +687,8 @@ def test_datagram_waits_for_room_that_those_of_others_take(tmp_path, many):
     run(main)
 
 
+@unix_waits
 def test_send_that_waits_expires():
-    if sys.platform == 'win32':
-        pytest.skip('unix datagrams are not there')
-
     async def main():
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, sock.fromsocket(ours) as s:
@@ -690,25 +702,25 @@ def test_send_that_waits_expires():
     run(main)
 
 
-def test_unix_datagrams_by_path(tmp_path):
+def test_unix_datagrams_by_path(short_path):
     if sys.platform == 'win32':
         pytest.skip('unix datagrams are not there')
 
     async def main():
         with sock.udp('unix') as server, sock.udp('unix') as client, sock.udp('unix') as nameless:
-            server.bind(tmp_path / 'server')
-            client.bind(str(tmp_path / 'client'))
-            await client.send(b'ping', host=str(tmp_path / 'server'))
+            server.bind(short_path / 'server')
+            client.bind(str(short_path / 'client'))
+            await client.send(b'ping', host=str(short_path / 'server'))
             data, sender = await server.recvfrom(100, expires=soon())
-            assert (data, sender.path) == (b'ping', str(tmp_path / 'client'))
+            assert (data, sender.path) == (b'ping', str(short_path / 'client'))
             await server.send(b'pong', host=sender)
             assert await client.recv(100, expires=soon()) == b'pong'
-            await nameless.connect(tmp_path / 'server')
+            await nameless.connect(short_path / 'server')
             await nameless.send(b'from nobody')
             data, sender = await server.recvfrom(100, expires=soon())
             assert (data, sender.path) == (b'from nobody', '')
-            await client.send(bytes(150_000), host=server.local_addr)
-            assert len(await server.recv(200_000, expires=soon())) == 150_000
+            await client.send(bytes(LONG_UNIX_DATAGRAM), host=server.local_addr)
+            assert len(await server.recv(200_000, expires=soon())) == LONG_UNIX_DATAGRAM
 
     run(main)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sock.testing
-from support import OTHERS, serving
+from support import OTHERS, serving, short_folder
 
 from .servers import Nginx, needed
 
@@ -92,6 +92,6 @@ def free_port():
 
 
 @pytest.fixture(scope='session')
-def nginx(program, certificate, tmp_path_factory):
-    with Nginx.started(program('nginx'), tmp_path_factory.mktemp('nginx'), certificate) as server:
+def nginx(program, certificate):
+    with short_folder() as folder, Nginx.started(program('nginx'), folder, certificate) as server:
         yield server

@@ -22,7 +22,7 @@ import sock
 from support import LINUX
 
 if not LINUX:
-    pytest.skip('its tables say what is left out on Linux', allow_module_level=True)
+    pytest.skip('which of its cases cannot pass is known of Linux alone', allow_module_level=True)
 
 WHY_NOT = f"CPython's tests are not installed (Debian has them in libpython3.{sys.version_info.minor}-testsuite)"
 theirs = pytest.importorskip('test.test_socket', reason=WHY_NOT)

@@ -13,7 +13,7 @@ import types
 
 import pytest
 import sock
-from support import run
+from support import LINUX, run
 from tls_client import TLS
 
 from .servers import needed, run_many_on
@@ -192,16 +192,16 @@ def test_local_address_and_options_of_sockets(nginx, files):
             return await super().connect(conn, *args)
 
     conns = []
+    # On macOS and FreeBSD that is this host's one address.
+    ours = '127.0.0.2' if LINUX or os.name == 'nt' else '127.0.0.1'
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)]
 
     async def main():
-        http = httpcore.AsyncConnectionPool(
-            network_backend=Remembering(), local_address='127.0.0.2', socket_options=options
-        )
+        http = httpcore.AsyncConnectionPool(network_backend=Remembering(), local_address=ours, socket_options=options)
         async with http:
             assert (await http.request('GET', f'http://127.0.0.1:{nginx.port}/file1')).content == files['file1']
             (conn,) = conns
-            assert conn.local_addr.host == '127.0.0.2'
+            assert conn.local_addr.host == ours
             assert (conn.getopt('so_keepalive'), conn.getopt('tcp_nodelay')) == (True, False)
 
     run(main)

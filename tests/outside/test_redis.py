@@ -5,7 +5,7 @@ import os
 
 import pytest
 import sock
-from support import run
+from support import run, short_folder
 
 from .servers import PATIENCE, needed, run_on, running, unused_ports
 
@@ -22,11 +22,10 @@ appendonly no
 
 
 @pytest.fixture(scope='module')
-def server(program, tmp_path_factory):
+def server(program):
     """Where redis-server is: an address for each kind of socket."""
-    folder = tmp_path_factory.mktemp('redis')
-    config = folder / 'redis.conf'
-    with unused_ports() as (port,):
+    with short_folder() as folder, unused_ports() as (port,):
+        config = folder / 'redis.conf'
         config.write_text(CONFIG.format(folder=folder, port=port), encoding='utf-8')
         with running([program('redis-server'), config], port, folder):
             yield {'inet': ('127.0.0.1', port), 'unix': (str(folder / 'socket'),)}

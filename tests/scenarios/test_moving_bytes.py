@@ -18,7 +18,7 @@ import pytest
 import sock
 from conftest import PATIENCE
 from held import resident
-from support import LINUX, Counted, reset_on_close, unread
+from support import LINUX, LONGEST_DATAGRAM, Counted, reset_on_close, unread
 
 from .conftest import own_program
 from .faults import command, connected, injected, namespace, netem, small_disk, wire
@@ -606,7 +606,7 @@ def test_s28_empty_buffer_in_recv(run, peer, into):
 def test_s29_udp_server_lives_on(run):
     """Scenario 29: UDP: datagram too long for the buffer, too long to send, to a closed port, from a spoofed peer on a
     connected socket, 64 KB, burst beyond the buffer -> as documented; the server lives on."""
-    largest = os.urandom(65507)
+    largest = os.urandom(LONGEST_DATAGRAM)
 
     async def serve(server):
         buf = bytearray(1000)
@@ -669,10 +669,10 @@ def test_s29_udp_server_lives_on(run):
             # The largest there are, both ways.
             with sock.udp() as plain:
                 plain.bind('127.0.0.1')
-                assert await plain.send(largest, None, *other.getsockname()) == 65507
+                assert await plain.send(largest, None, *other.getsockname()) == LONGEST_DATAGRAM
                 assert other.recv(70_000) == largest
                 other.sendto(largest, tuple(plain.local_addr))
-                assert await plain.recv(bytearray(65536), expires=soon()) == 65507
+                assert await plain.recv(bytearray(65536), expires=soon()) == LONGEST_DATAGRAM
 
             # More than the system keeps: some are lost, and all that come are whole.
             for _ in range(2000):

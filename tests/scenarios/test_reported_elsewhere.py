@@ -802,7 +802,7 @@ def a_pair_of_datagrams(kind, stack, folder):
         pytest.param('raw', marks=pytest.mark.skipif(not (ROOT and LINUX), reason='raw sockets need root; of Linux')),
     ],
 )
-def test_s72_storm_of_signals_over_datagrams(run, tmp_path, kind):
+def test_s72_storm_of_signals_over_datagrams(run, short_path, kind):
     """Scenario 72: EINTR storm (setitimer 1 ms) -> no spurious error, no datagram lost, no deadline shifted."""
 
     async def receives(second, count, many):
@@ -816,7 +816,7 @@ def test_s72_storm_of_signals_over_datagrams(run, tmp_path, kind):
 
     async def main():
         with contextlib.ExitStack() as stack:
-            first, second, to = a_pair_of_datagrams(kind, stack, tmp_path)
+            first, second, to = a_pair_of_datagrams(kind, stack, short_path)
             # What is received begins with its header there.
             head = 20 if kind == 'raw' else 0
             # Until enough signals have come: a busy machine may have run the OS thread of the handlers hardly at all.
