@@ -9,7 +9,7 @@
 #              and an nginx
 # What is done with them:
 #   check      type-check and lint for each system in $TARGETS, and for each Python in $NEWER; no linker, nothing runs
-#   wincore    the Rust tests under Wine: the same as here but for those of Unix, and all of them pass
+#   wincore    the Rust tests under Wine: the same as here but for those of Unix, of which some are ignored for Wine
 #   winwheel   the win_amd64 wheel for that CPython, into target/portability/dist
 #   winsmoke   that wheel, or $WHEEL, installed by pip into that CPython, and an echo there: tools/smoke.py
 #   winfaults  what Wine does otherwise than Windows, by which some Python tests fail: shown without the library
@@ -205,7 +205,7 @@ step_check() {
 }
 
 step_wincore() {
-    local program here there
+    local program here there ignored
     program=$(cargo test --quiet --locked --no-default-features --lib --no-run --message-format=json \
         -Zbuild-std=std,panic_unwind,test --target "$WINDOWS" | "$PYTHON" -c '
 import json, sys
@@ -215,7 +215,9 @@ print(*(m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable
     there=$(wine "$program" --list | tr -d '\r' | sed -n 's/: test$//p' | sort)
     diff <(grep -v ::of_unix:: <<<"$here") <(grep -v ::of_unix:: <<<"$there") ||
         { echo "the Rust tests of Windows (>) are not those of here (<)" >&2; return 1; }
-    echo "$(wc -l <<<"$there") tests; here $(wc -l <<<"$here"), the same but for those of Unix"
+    ignored=$(wine "$program" --list --ignored | tr -d '\r' | sed -n 's/: test$//p' | sort)
+    echo "$(wc -l <<<"$here") tests here: $(grep -c ::of_unix:: <<<"$here") are of Unix, $(grep -c . <<<"$ignored") are ignored for" \
+        "what Wine does otherwise than Windows, which has to pass them"
     wine "$program"
 }
 

@@ -31,12 +31,12 @@ pub const SWITCHES: &[&str] = if cfg!(any(target_os = "linux", target_os = "andr
 
 /// The loopback interface, in each way that it can be named: by its address, by its index.
 #[cfg(test)]
-pub fn loopback() -> Vec<(Ipv4Addr, u32)> {
+pub fn loopback() -> [(Ipv4Addr, u32); 2] {
     let index = super::interface_index(if SYSTEM == 0 { "lo" } else { "lo0" }).unwrap();
-    vec![(Ipv4Addr::LOCALHOST, 0), (Ipv4Addr::UNSPECIFIED, index)]
+    [(Ipv4Addr::LOCALHOST, 0), (Ipv4Addr::UNSPECIFIED, index)]
 }
 
-/// What the system's headers say.
+/// What the system's headers say, as far as libc has it: the headers say that some names are the same as others.
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 #[rustfmt::skip]
 pub const HEADERS: &[(&str, i32)] = &[
@@ -84,7 +84,9 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ipv6_freebind", libc::IPV6_FREEBIND),
     ("ipv6_hdrincl", libc::IPV6_HDRINCL),
     ("ipv6_join_anycast", libc::IPV6_JOIN_ANYCAST),
+    ("ipv6_join_group", libc::IPV6_ADD_MEMBERSHIP),
     ("ipv6_leave_anycast", libc::IPV6_LEAVE_ANYCAST),
+    ("ipv6_leave_group", libc::IPV6_DROP_MEMBERSHIP),
     ("ipv6_minhopcount", libc::IPV6_MINHOPCOUNT),
     ("ipv6_mtu", libc::IPV6_MTU),
     ("ipv6_mtu_discover", libc::IPV6_MTU_DISCOVER),
@@ -233,9 +235,11 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ip_tos", libc::IP_TOS),
     ("ip_ttl", libc::IP_TTL),
     ("ip_unblock_source", libc::IP_UNBLOCK_SOURCE),
+    ("ipv6_add_membership", libc::IPV6_JOIN_GROUP),
     ("ipv6_bound_if", libc::IPV6_BOUND_IF),
     ("ipv6_checksum", libc::IPV6_CHECKSUM),
     ("ipv6_dontfrag", libc::IPV6_DONTFRAG),
+    ("ipv6_drop_membership", libc::IPV6_LEAVE_GROUP),
     ("ipv6_join_group", libc::IPV6_JOIN_GROUP),
     ("ipv6_leave_group", libc::IPV6_LEAVE_GROUP),
     ("ipv6_multicast_hops", libc::IPV6_MULTICAST_HOPS),
@@ -282,6 +286,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("tcp_fastopen", libc::TCP_FASTOPEN),
     ("tcp_keepalive", libc::TCP_KEEPALIVE),
     ("tcp_keepcnt", libc::TCP_KEEPCNT),
+    ("tcp_keepidle", libc::TCP_KEEPALIVE),
     ("tcp_keepintvl", libc::TCP_KEEPINTVL),
     ("tcp_maxseg", libc::TCP_MAXSEG),
     ("tcp_nodelay", libc::TCP_NODELAY),
@@ -314,9 +319,11 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("ip_tos", libc::IP_TOS),
     ("ip_ttl", libc::IP_TTL),
     ("ip_unblock_source", libc::IP_UNBLOCK_SOURCE),
+    ("ipv6_add_membership", libc::IPV6_JOIN_GROUP),
     ("ipv6_bindany", libc::IPV6_BINDANY),
     ("ipv6_checksum", libc::IPV6_CHECKSUM),
     ("ipv6_dontfrag", libc::IPV6_DONTFRAG),
+    ("ipv6_drop_membership", libc::IPV6_LEAVE_GROUP),
     ("ipv6_join_group", libc::IPV6_JOIN_GROUP),
     ("ipv6_leave_group", libc::IPV6_LEAVE_GROUP),
     ("ipv6_multicast_hops", libc::IPV6_MULTICAST_HOPS),

@@ -17,13 +17,13 @@ pub const SYSTEM: usize = 3;
 #[cfg(test)]
 pub const SWITCHES: &[&str] = &["ip_dontfragment", "so_exclusiveaddruse"];
 
-/// The loopback interface, in each way that it can be named. Wine takes an address alone, no index.
+/// The loopback interface, in each way that it can be named: by its address, by its index, which is always the first.
 #[cfg(test)]
-pub fn loopback() -> Vec<(Ipv4Addr, u32)> {
-    vec![(Ipv4Addr::LOCALHOST, 0)]
+pub fn loopback() -> [(Ipv4Addr, u32); 2] {
+    [(Ipv4Addr::LOCALHOST, 0), (Ipv4Addr::UNSPECIFIED, 1)]
 }
 
-/// What the system's headers say.
+/// What the system's headers say, as far as windows-sys has it.
 #[cfg(test)]
 #[rustfmt::skip]
 pub const HEADERS: &[(&str, i32)] = &[
@@ -99,6 +99,7 @@ pub const HEADERS: &[(&str, i32)] = &[
     ("so_original_dst", ws::SO_ORIGINAL_DST as i32),
     ("so_pause_accept", ws::SO_PAUSE_ACCEPT as i32),
     ("so_port_scalability", ws::SO_PORT_SCALABILITY),
+    ("so_protocol_info", ws::SO_PROTOCOL_INFO),
     ("so_randomize_port", ws::SO_RANDOMIZE_PORT),
     ("so_rcvbuf", ws::SO_RCVBUF),
     ("so_rcvlowat", ws::SO_RCVLOWAT),
