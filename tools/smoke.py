@@ -1,5 +1,6 @@
-"""An echo over TCP and one over UDP, with the library as it is installed. Prints what ran it."""
+"""An echo over TCP and one over UDP, with the library as it is installed, licenses and all. Prints what ran it."""
 
+import importlib.metadata
 import platform
 import sys
 import sysconfig
@@ -46,6 +47,8 @@ async def main():
 
 
 assert Path(sock.__file__).is_relative_to(sys.prefix), f'{sock.__file__} is not in the environment under test'
+licenses = {path.name for path in importlib.metadata.files('corosock') if 'licenses' in path.parts}
+assert licenses == {'LICENSE', 'THIRD-PARTY-NOTICES.txt'}, licenses
 sock.run(main)
 if sysconfig.get_config_var('Py_GIL_DISABLED'):
     assert not sys._is_gil_enabled(), 'importing sock switched the GIL on'
