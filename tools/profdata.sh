@@ -4,5 +4,5 @@ find_tool() { find "$(rustc --print sysroot)/lib/rustlib" -maxdepth 3 -name 'llv
 find_tool && exit
 rustup component add llvm-tools >/dev/null 2>&1 || true
 find_tool && exit
-echo 'profdata.sh: no llvm-tools (rustup component add llvm-tools): built without a profile, which is slower' >&2
+echo 'profdata.sh: no llvm-tools (rustup component add llvm-tools): without a profile, which is slower' >&2
 exit 1

@@ -34,13 +34,16 @@ VERSIONS
 
 # What runs often is learnt from a run of tools/train.py, by the first of the interpreters that is here; what it says of
 # the Rust code, it says for all of them. (maturin's --pgo cannot be had: zig has not the linker's option that it takes.)
+# Without one the wheels are slower, and with STRICT the build fails.
+without=${STRICT:+1}
+without=${without:-0}
 profile() { # profile VERSION...
     local made=$PWD/target/wheels/profile version python='' tool
     for version; do
         if "python$version" -c '' 2>/dev/null; then python=python$version && break; fi
     done
-    [ -n "$python" ] || { echo "wheels.sh: none of the Pythons $* is here: no profile" >&2; return 0; }
-    tool=$(tools/profdata.sh) || return 0
+    [ -n "$python" ] || { echo "wheels.sh: none of the Pythons $* is here: no profile" >&2; return "$without"; }
+    tool=$(tools/profdata.sh) || return "$without"
     rm -rf "$made"
     # The profile goes by the names of functions, in which there is a number of how cargo builds: it must build as for zig.
     __CARGO_TEST_CHANNEL_OVERRIDE_DO_NOT_USE_THIS=nightly CARGO_UNSTABLE_TARGET_APPLIES_TO_HOST=true \
