@@ -47,7 +47,7 @@ impl State {
 
     fn delay(&mut self, whose: u64) -> Option<u64> {
         let n = self.draw(whose);
-        (n % 32 == 0).then(|| 1_000_000 + (n >> 5) % 3_000_000)
+        n.is_multiple_of(32).then(|| 1_000_000 + (n >> 5) % 3_000_000)
     }
 
     fn shuffle<T>(&mut self, all: &mut [T]) {

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -85,11 +86,12 @@ pub type Roster<T> = Slab<<T as Thread>::Weak>;
 
 #[derive(Debug)]
 pub struct Hub<T: Thread> {
-    registry: Registry,
-    waker: Waker,
+    /// These two and the poll are of the OS's poll, and go with it.
+    registry: ManuallyDrop<Registry>,
+    waker: ManuallyDrop<Waker>,
     signals: SignalPipe,
     /// Held by the leader while it polls. Nobody waits for it, as `Turn::led` says who may take it.
-    lead: BriefMutex<Poll>,
+    lead: BriefMutex<ManuallyDrop<Poll>>,
     sources: Mutex<Sources<T>>,
     pub timers: SharedTimers<T>,
     turn: Mutex<Turn<T>>,
@@ -119,10 +121,10 @@ impl<T: Thread> Hub<T> {
     pub fn new() -> io::Result<Self> {
         let (poll, registry, waker) = Poll::new()?;
         Ok(Hub {
-            waker,
+            waker: ManuallyDrop::new(waker),
             signals: SignalPipe::new(&registry, SIGNAL)?,
-            registry,
-            lead: BriefMutex::new(poll),
+            registry: ManuallyDrop::new(registry),
+            lead: BriefMutex::new(ManuallyDrop::new(poll)),
             sources: Mutex::new(Sources { slab: Slab::new(), generation: 0 }),
             timers: SharedTimers::default(),
             turn: Mutex::new(Turn {
@@ -498,6 +500,19 @@ impl<T: Thread> Hub<T> {
                 None => {}
                 Some((thread, true)) => woken.push(thread),
                 Some((thread, false)) => stale.push(thread),
+            }
+        }
+    }
+}
+
+impl<T: Thread> Drop for Hub<T> {
+    fn drop(&mut self) {
+        if sys::POLL_IS_INHERITED || !self.is_forked() {
+            // SAFETY: they are dropped here alone, and nobody has the hub any more.
+            unsafe {
+                ManuallyDrop::drop(&mut self.waker);
+                ManuallyDrop::drop(&mut self.registry);
+                ManuallyDrop::drop(&mut seize(&self.lead));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
 
 use mio::Token;
-use socket2::{Protocol, Socket, Type};
+use socket2::{Protocol, SockAddr, Socket, Type};
 
 use crate::address::{Address, Family};
 use crate::poller::{Hub, Thread};
@@ -156,8 +156,30 @@ impl<T: Thread> Source<T> {
         self.any_family.load(Ordering::Relaxed)
     }
 
-    pub fn set_bound(&self) {
-        self.bound.store(true, Ordering::Relaxed);
+    /// Binds the OS's socket; `listens`: connections are to come there.
+    pub fn bind(&self, address: &SockAddr, listens: bool) -> io::Result<()> {
+        let lease = self.lease().ok_or(io::ErrorKind::NotConnected)?;
+        let bound = lease.with(|socket| {
+            if self.family() != Family::Unix {
+                if listens { sys::listen_options(socket)? } else { sys::bind_options(socket)? }
+            }
+            socket.bind(address)
+        });
+        self.bound.fetch_or(bound.is_ok(), Ordering::Relaxed);
+        bound
+    }
+
+    /// A fresh OS socket of a kind, as all begin: without delay, and IPv6 alone where it is of that.
+    pub fn make(kind: Type, family: Family, protocol: Option<Protocol>) -> io::Result<Socket> {
+        let socket = Descriptor::make(family.domain(), kind, protocol)?;
+        if kind == Type::STREAM && family != Family::Unix {
+            socket.set_tcp_nodelay(true)?;
+        }
+        if family == Family::Inet6 && kind != sys::RAW {
+            // The same on every OS and setting; `setopt('ipv6_v6only', False)` before bind makes it dual-stack.
+            socket.set_only_v6(true)?;
+        }
+        Ok(socket)
     }
 
     pub fn set_any_family(&self, any: bool) {
@@ -328,37 +350,31 @@ impl<T: Thread> Source<T> {
         Some(lease)
     }
 
-    /// Gives up a connect that is under way, so that another one can begin.
-    pub fn give_up_connect(&self) -> io::Result<()> {
+    /// Gives up a connect that is under way, so that another one can begin. `false`: only on a fresh socket.
+    pub fn give_up_connect(&self) -> io::Result<bool> {
         let Some(lease) = self.lease() else {
-            return Ok(());
+            return Ok(true);
         };
         self.deregister(&lease);
         // A unix socket connects at once or not at all: nothing is under way.
-        if self.family() != Family::Unix && !lease.give_up_connect()? {
-            self.renew()?;
-        }
+        let same = self.family() == Family::Unix || lease.give_up_connect()?;
         // The next one begins by trying: but for Linux', no OS's poll says anything of a socket that does not connect.
         drop(self.write.event(false));
-        Ok(())
+        Ok(same)
     }
 
-    /// A fresh socket of the same kind behind this one, for an OS whose sockets do not survive a failed connect.
-    /// Bound to the same address, if the program had bound it; its options are the OS's defaults and no delay.
-    pub fn renew(&self) -> io::Result<()> {
+    /// A fresh socket of the same kind behind this one, for an OS whose sockets do not survive a failed connect. Gives the
+    /// address that the program had bound the one before to: it is free now, and for the caller to bind this one to, after
+    /// the options that the program had set.
+    pub fn renew(&self) -> io::Result<Option<SockAddr>> {
         let Some(lease) = self.lease() else {
-            return Ok(());
+            return Ok(None);
         };
-        let family = self.family();
-        let fresh = Descriptor::make(family.domain(), self.kind, self.protocol)?;
-        if self.kind == Type::STREAM && family != Family::Unix {
-            fresh.set_tcp_nodelay(true)?;
-        }
-        if self.bound.load(Ordering::Relaxed) {
-            fresh.bind(&lease.with(Socket::local_addr)?)?;
-        }
+        let fresh = Self::make(self.kind, self.family(), self.protocol)?;
+        let bound = self.bound.load(Ordering::Relaxed).then(|| lease.with(Socket::local_addr)).transpose()?;
         self.deregister(&lease);
-        lease.replace(&fresh)
+        lease.replace(&fresh)?;
+        Ok(bound)
     }
 
     /// Takes another one's OS socket in place of this one's, and with it its family. `false`: this one is closed, or has

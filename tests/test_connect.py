@@ -3,7 +3,6 @@
 import contextlib
 import os
 import socket
-import sys
 
 import pytest
 import sock
@@ -233,6 +232,37 @@ def test_unix_path_that_is_not_there_is_an_error_with_the_path(short_path):
     run(main)
 
 
+def test_os_socket_that_takes_another_ones_place_has_its_options_and_its_address(listener):
+    """Where an OS socket whose connect failed connects no more."""
+
+    async def main():
+        for family, host in [('inet', '127.0.0.1'), ('inet6', '::1')]:
+            with sock.tcp(family) as s:
+                s.setopt('so_keepalive', True)
+                s.setopt('tcp_nodelay', False)
+                s.setopt('so_rcvbuf', 30_000)
+                if family == 'inet6':
+                    s.setopt('ipv6_v6only', False)
+                options = ('so_keepalive', 'tcp_nodelay', 'so_rcvbuf', 'ipv6_v6only')[: 3 + (family == 'inet6')]
+                s.bind(host)
+                before = s.local_addr, [s.getopt(name) for name in options]
+                s._renew(s._options())
+                assert (s.local_addr, [s.getopt(name) for name in options]) == before
+        with sock.tcp('inet6') as s:
+            s._renew(s._options())
+            assert s.getopt('ipv6_v6only')
+            assert s.local_addr is None
+        with sock.tcp() as s:
+            s._renew(s._options())
+            await s.connect(*listener.getsockname())
+            assert s.getopt('tcp_nodelay')
+            # What is set of a connection is its own.
+            s.setopt('so_keepalive', True)
+            assert s._options() == {}
+
+    run(main)
+
+
 def test_connect_that_was_cancelled_leaves_a_socket_that_connects():
     async def main():
         with socket.create_server(('127.0.0.1', 0), backlog=0) as full, contextlib.ExitStack() as stack:
@@ -261,7 +291,6 @@ def test_connect_that_was_cancelled_leaves_a_socket_that_connects():
                     assert thread.waiting.startswith('recv tcp')
                     accepted.sendall(b'again')
                     assert await thread == b'again'
-                if sys.platform == 'linux':
-                    assert s.getopt('so_keepalive')
+                assert s.getopt('so_keepalive')
 
     run(main)

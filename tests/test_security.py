@@ -119,6 +119,14 @@ def test_no_program_that_is_started_gets_a_descriptor(way):
         assert done.stdout == ''
 
 
+def test_socket_taken_over_is_not_inherited():
+    inheritable = os.get_handle_inheritable if sys.platform == 'win32' else os.get_inheritable
+    here, there = socket.socketpair()
+    here.set_inheritable(True)
+    with there, sock.fromfd(here.detach()) as conn:
+        assert not inheritable(conn.fileno())
+
+
 @needs_proc
 def test_recvall_holds_no_more_than_its_maxlen(peer):
     conn, other = peer

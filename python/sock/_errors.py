@@ -410,6 +410,9 @@ def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: byte
     """The exception for an OS's error number; ``what`` says what was tried and on which address."""
     err = normalize(number)
     text = os.strerror(number)
+    if text.startswith('Unknown error') and err != 'other':
+        # Windows' C library knows no number of a socket: then in the words that other systems have for it.
+        text = err.replace('_', ' ').capitalize()
     symbol = _HERE.get(number, str(number))
     message = f'{what}: {text} ({symbol}): {_advice(err, symbol, what)}'
     error = _CLASSES[err](message, errno=number, sent=sent, received=received, data=data)

@@ -121,7 +121,7 @@ class Socket(_sock.Socket):
                 return await self._connect(address, expires)
             except _errors.Cancelled:
                 # Unless somebody has closed it, it is whole, and may connect again.
-                self._give_up_connect()
+                self._give_up_connect(self._options())
                 raise
             except (_errors.Timeout, _errors.Closed, _errors.Busy, _errors.AlreadyConnected):
                 raise
@@ -132,8 +132,12 @@ class Socket(_sock.Socket):
                         message = f'{error.message}; tried {", ".join(tried)}'
                         raise type(error)(message, errno=error.errno) from None
                     raise
-            self._reconnect()
+            self._reconnect(self._options())
         return None
+
+    def _options(self) -> dict[str, Any]:
+        """What was set of a socket that is not connected: an OS socket that takes its own's place gets it too."""
+        return {}
 
     def __enter__(self) -> Any:
         return self
@@ -200,15 +204,19 @@ class TCP(Socket, _sock.Stream):
 
     __slots__ = ('_set',)
 
-    #: Options that were set while the family was open: the socket that comes to be gets them too.
+    #: Options that were set before it was connected.
     _set: dict[str, Any]
 
     def setopt(self, name: str, value: Any) -> None:
         super().setopt(name, value)
-        if self.family is None:
+        if self.remote_addr is None:
             self._set = {**getattr(self, '_set', {}), name: value}
 
     setopt.__doc__ = Socket.setopt.__doc__
+
+    def _options(self, family: str | None = None) -> dict[str, Any]:
+        others = 'ip_' if (family or self.family) == 'inet6' else 'ipv6_'
+        return {name: value for name, value in getattr(self, '_set', {}).items() if not name.startswith(others)}
 
     async def connect(self, host: Host, port: int | str = 0, *, expires: float | None = None) -> None:
         if self.family is not None:
@@ -233,9 +241,8 @@ class TCP(Socket, _sock.Stream):
 
     def _candidate(self, family: str) -> TCP:
         made = TCP(_sock.open('tcp', family, self._protocol or None))
-        for name, value in getattr(self, '_set', {}).items():
-            if not name.startswith('ip_' if family == 'inet6' else 'ipv6_'):
-                made.setopt(name, value)
+        for name, value in self._options(family).items():
+            made.setopt(name, value)
         return made
 
     def listen(

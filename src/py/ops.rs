@@ -1261,17 +1261,11 @@ fn connect_step(connect: &mut Connect, lease: &Lease<'_>, source: &Source) -> io
         }
         return Ok(connected);
     }
-    if let Some(error) = lease.with(socket2::Socket::take_error)? {
-        return Err(error);
+    let connected = lease.is_connected()?;
+    if connected {
+        source.set_peer(&connect.address);
     }
-    match lease.with(socket2::Socket::peer_addr) {
-        Ok(_) => {
-            source.set_peer(&connect.address);
-            Ok(true)
-        }
-        Err(error) if sys::is_not_connected(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(connected)
 }
 
 /// The memory of the last operation that went, for the next one: most live shortly, one after the other.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 use socket2::{Protocol, Type};
 
 use super::address::SockAddr;
@@ -147,17 +147,7 @@ pub fn open(py: Python<'_>, kind: &str, family: &str, protocol: Option<i32>) -> 
         _ => sys::RAW,
     };
     let protocol = protocol.map(Protocol::from);
-    let made = Descriptor::make(family.domain(), socket_type, protocol).and_then(|socket| {
-        if socket_type == Type::STREAM && family != Family::Unix {
-            socket.set_tcp_nodelay(true)?;
-        }
-        if family == Family::Inet6 && socket_type != sys::RAW {
-            // The same on every OS and setting; `setopt('ipv6_v6only', False)` before bind makes it dual-stack.
-            socket.set_only_v6(true)?;
-        }
-        Ok(socket)
-    });
-    match made {
+    match Source::make(socket_type, family, protocol) {
         Ok(socket) => Ok(NewSocket::new(socket, socket_type, family, protocol)),
         Err(failed) => {
             Err(error::os(py, &failed, &format!("make a socket: {kind}, {}", family.name()), Moved::default()))
@@ -254,6 +244,10 @@ impl Socket {
             Some(address) => format!("{verb} {kind} {address}"),
             None => format!("{verb} {kind}"),
         }
+    }
+
+    fn of_connect<R>(&self, py: Python<'_>, result: io::Result<R>) -> PyResult<R> {
+        result.map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
     }
 
     pub fn closed_error(&self, py: Python<'_>, what: &str, moved: Moved<'_>) -> PyErr {
@@ -490,18 +484,8 @@ impl Socket {
 
     fn _bind(&self, py: Python<'_>, address: &SockAddr, listens: bool) -> PyResult<()> {
         let what = format!("bind {} {}", self.kind_name(), address.0);
-        let lease = self.lease(py, if listens { "listen" } else { "bind" })?;
-        let bound = address.0.to_os().and_then(|os| {
-            lease.with(|socket| {
-                if self.source.family() != Family::Unix {
-                    if listens { sys::listen_options(socket)? } else { sys::bind_options(socket)? }
-                }
-                socket.bind(&os)
-            })
-        });
-        if bound.is_ok() {
-            self.source.set_bound();
-        }
+        let _lease = self.lease(py, if listens { "listen" } else { "bind" })?;
+        let bound = address.0.to_os().and_then(|os| self.source.bind(&os, listens));
         self.source.set_any_family(self.source.is_any_family() && bound.is_err());
         bound.map_err(|failed| error::os(py, &failed, &what, Moved::default()))
     }
@@ -539,21 +523,30 @@ impl Socket {
         ops::connect(slf, address, expires)
     }
 
-    /// Between two addresses of a name.
-    fn _reconnect(&self, py: Python<'_>) -> PyResult<()> {
+    /// Between two addresses of a name. `options`: what the program has set, for a fresh OS socket.
+    fn _reconnect(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<()> {
         if sys::RECONNECTS || self.source.kind != Type::STREAM {
             return Ok(());
         }
-        self.source.renew().map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
+        self.renew(py, options)
     }
 
-    /// After a connect that was cancelled.
-    fn _give_up_connect(&self, py: Python<'_>) -> PyResult<()> {
-        if self.source.kind != Type::STREAM {
+    /// After a connect that was cancelled. `options` as in `_reconnect`.
+    fn _give_up_connect(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<()> {
+        if self.source.kind != Type::STREAM || self.of_connect(py, self.source.give_up_connect())? {
             return Ok(());
         }
-        let given_up = self.source.give_up_connect();
-        given_up.map_err(|failed| error::os(py, &failed, &self.describe("connect"), Moved::default()))
+        self.renew(py, options)
+    }
+
+    /// A fresh OS socket in place of this one's, with the same options and bound to the same address.
+    #[pyo3(name = "_renew")]
+    fn renew(&self, py: Python<'_>, set: &Bound<'_, PyDict>) -> PyResult<()> {
+        let bound = self.of_connect(py, self.source.renew())?;
+        for (name, value) in set {
+            options::set(py, self, option_name(&name)?, &value)?;
+        }
+        bound.map_or(Ok(()), |address| self.of_connect(py, self.source.bind(&address, false)))
     }
 
     /// Forgets the address that a datagram socket is connected to, and an error that its datagrams met.

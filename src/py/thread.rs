@@ -937,10 +937,10 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         this.set_ended(End::Ended);
         this.finish(false);
         report(&task, lost.value(py));
-    } else if this.see() {
-        if let Some(Err(exc)) = this.outcome(py) {
-            report(&task, exc.value(py));
-        }
+    } else if this.see()
+        && let Some(Err(exc)) = this.outcome(py)
+    {
+        report(&task, exc.value(py));
     }
     drop(task);
     drop(outer);

@@ -124,10 +124,12 @@ fn concerns_one_client(number: i32, system: System) -> bool {
 }
 
 /// A socket says that it has no peer.
+#[cfg(any(unix, test))]
 pub fn is_not_connected(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| says_no_peer(number, HERE))
 }
 
+#[cfg(any(unix, test))]
 fn says_no_peer(number: i32, system: System) -> bool {
     match system {
         // macOS says EINVAL of a socket that is shut down both ways or whose peer has gone.

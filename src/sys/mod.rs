@@ -7,6 +7,7 @@
 //! | `RawDescriptor` | the OS's own handle: `c_int` or `SOCKET` |
 //! | `SHORT_MEANS_DRAINED` | a short read or write says that the next one would block |
 //! | `RECONNECTS` | a TCP socket whose connect failed may connect again |
+//! | `POLL_IS_INHERITED` | the child of a fork has the OS's poll as well |
 //! | `now`, `about_now` | monotonic nanoseconds |
 //! | `number` | a descriptor as Python's number |
 //! | `SYSTEM`, `HEADERS`, `level` | its column of the options' table, what its headers say of that, levels |
@@ -34,7 +35,9 @@ mod windows;
 #[cfg(windows)]
 mod windows_options;
 
-pub use meaning::{failed_send, is_not_connected, is_transient_accept};
+#[cfg(unix)]
+pub use meaning::is_not_connected;
+pub use meaning::{failed_send, is_transient_accept};
 #[cfg(unix)]
 pub use {unix::*, unix_options::*};
 #[cfg(windows)]

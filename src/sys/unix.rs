@@ -26,6 +26,10 @@ pub const SHORT_MEANS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = 
 /// The BSDs leave a socket unusable after a failed connect.
 pub const RECONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
+/// The child of a fork has the OS's poll as well, and closes its own number of it. A kqueue is not inherited: there the
+/// number is free, or somebody else's by then.
+pub const POLL_IS_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// Writes to a reset connection give EPIPE and no signal. macOS has an option on the socket instead, which socket2
 /// sets on the sockets it makes, and `adopt` on those that others made; accepted ones have their listener's.
 #[cfg(not(target_vendor = "apple"))]
@@ -591,6 +595,18 @@ impl Descriptor {
         Ok(())
     }
 
+    /// How far a connect is that has begun; its error, if it failed.
+    pub fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.with(Socket::take_error)? {
+            return Err(error);
+        }
+        match self.with(Socket::peer_addr) {
+            Ok(_) => Ok(true),
+            Err(error) if super::is_not_connected(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One connection from the queue, non-blocking and close-on-exec, and its peer.
     pub fn accept(&self) -> io::Result<(Socket, SockAddr)> {
         #[cfg(not(target_vendor = "apple"))]
@@ -608,6 +624,10 @@ impl Descriptor {
         #[cfg(target_vendor = "apple")]
         {
             let (socket, addr) = self.with(Socket::accept)?;
+            // A connection that was reset meanwhile comes without an address, where other systems give no socket.
+            if addr.len() == 0 && !socket.local_addr().is_ok_and(|local| local.is_unix()) {
+                return Err(io::Error::from_raw_os_error(libc::ECONNABORTED));
+            }
             socket.set_nonblocking(true)?;
             Ok((socket, addr))
         }

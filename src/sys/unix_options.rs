@@ -422,7 +422,7 @@ pub fn setsockopt(socket: &Socket, level: i32, number: i32, value: &[u8]) -> io:
 pub fn attach_filter(socket: &Socket, number: i32, program: &[u8]) -> io::Result<()> {
     const INSTRUCTION: usize = size_of::<libc::sock_filter>();
     let count = program.len() / INSTRUCTION;
-    if count == 0 || program.len() % INSTRUCTION != 0 || count > usize::from(u16::MAX) {
+    if count == 0 || !program.len().is_multiple_of(INSTRUCTION) || count > usize::from(u16::MAX) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // SAFETY: plain structures of integers; as many as there are bytes for, copied to where they are aligned.

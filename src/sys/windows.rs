@@ -26,6 +26,9 @@ pub const SHORT_MEANS_DRAINED: bool = false;
 /// Winsock lets a socket whose connect failed connect again.
 pub const RECONNECTS: bool = true;
 
+/// Nothing forks here.
+pub const POLL_IS_INHERITED: bool = true;
+
 /// Winsock takes all of a stream's data at once if it has room for any, and copies it: without a limit there would be no
 /// back pressure.
 const MOST_AT_ONCE: usize = 1 << 16;
@@ -141,8 +144,9 @@ impl OsAddress {
 pub const UNDELIVERED: &[i32] = &[ws::WSAECONNRESET, ws::WSAENETRESET];
 
 /// What a connected socket makes of that: what other systems call it.
-pub fn undelivered(_error: io::Error) -> io::Error {
-    io::Error::from_raw_os_error(ws::WSAECONNREFUSED)
+pub fn undelivered(error: io::Error) -> io::Error {
+    let too_far = error.raw_os_error() == Some(ws::WSAENETRESET);
+    io::Error::from_raw_os_error(if too_far { ws::WSAEHOSTUNREACH } else { ws::WSAECONNREFUSED })
 }
 
 /// A non-blocking, not inherited socket.
@@ -178,7 +182,9 @@ impl Descriptor {
     pub unsafe fn adopt(raw: RawDescriptor) -> io::Result<Socket> {
         // SAFETY: as the caller promises.
         let socket = unsafe { Socket::from_raw_socket(raw) };
-        match socket.r#type().and_then(|_| socket.set_nonblocking(true)) {
+        let ours =
+            socket.r#type().and_then(|_| socket.set_nonblocking(true)).and_then(|()| socket.set_no_inherit(true));
+        match ours {
             Ok(()) => Ok(socket),
             Err(error) => {
                 let _still_the_callers = socket.into_raw_socket();
@@ -222,6 +228,13 @@ impl Descriptor {
             Err(error) if matches!(error.raw_os_error(), Some(ws::WSAEWOULDBLOCK | ws::WSAEINPROGRESS)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// How far a connect is that has begun; its error, if it failed. Winsock may tell a peer's address before that has
+    /// answered, so that says nothing.
+    pub fn is_connected(&self) -> io::Result<bool> {
+        let ended = self.is_ready(true)?;
+        self.with(Socket::take_error)?.map_or(Ok(ended), Err)
     }
 
     /// Whether a read, or a write, would not block: something can be moved, accepted or reported.
@@ -402,8 +415,11 @@ pub struct SignalPipe {
 
 impl SignalPipe {
     pub fn new(registry: &Registry, token: Token) -> io::Result<SignalPipe> {
-        let mut socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0).into())?;
-        socket.connect(socket.local_addr()?)?;
+        let socket = Descriptor::make(Domain::IPV4, Type::DGRAM, None)?;
+        exclusive(&socket)?;
+        socket.bind(&std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.connect(&socket.local_addr()?)?;
+        let mut socket = wrap(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
         Ok(SignalPipe { socket })
     }
@@ -412,8 +428,15 @@ impl SignalPipe {
         self.socket.as_raw_socket()
     }
 
+    /// To the end, as "would block" alone arms its event again: what came before it was connected may be of any length.
     pub fn drain(&self) {
         let mut bytes = [0; 64];
-        while self.socket.recv(&mut bytes).is_ok() {}
+        loop {
+            match self.socket.recv(&mut bytes) {
+                Ok(_) => {}
+                Err(error) if matches!(error.raw_os_error(), Some(ws::WSAEMSGSIZE | ws::WSAECONNRESET)) => {}
+                Err(_) => return,
+            }
+        }
     }
 }
