@@ -359,6 +359,7 @@ _HINTS_OF = {
     ('bind', 'EINVAL'): 'a socket is bound once, before it is connected, and a link-local address needs its scope',
     ('bind', 'ENOENT'): 'there is no such folder',
     ('bind path', 'EADDRINUSE'): 'something has that path: remove it, if it is what a server has left behind',
+    ('send udp', 'ENOTCONN'): 'connect() comes first, or send() with an address',
     ('listen', 'EINVAL'): 'a connected socket does not listen: make another one',
     ('listen', 'ENOENT'): 'there is no such folder',
     ('read', 'EACCES'): 'the file may not be read by this process',
@@ -400,10 +401,11 @@ def normalize(number: int, platform: str = sys.platform) -> str:
 
 def _advice(err: str, symbol: str, what: str) -> str:
     operation = what.partition(' ')[0]
+    of_kind = _HINTS_OF.get((' '.join(what.split(' ')[:2]), symbol))
     # Every other address ends in its port, or is a name after a zero byte.
     has_path = not what.rpartition(':')[2].isdigit() and '\\0' not in what
     of_path = _HINTS_OF.get((f'{operation} path', symbol)) if has_path else None
-    return of_path or _HINTS_OF.get((operation, symbol)) or _HINTS.get(symbol) or _HINTS[err]
+    return of_path or of_kind or _HINTS_OF.get((operation, symbol)) or _HINTS.get(symbol) or _HINTS[err]
 
 
 def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:

@@ -215,6 +215,9 @@ impl Socket {
 
     fn peer(&self) -> Option<Address> {
         self.source.peer.get().cloned().or_else(|| {
+            if self.source.kind == Type::STREAM && !sys::PEER_MEANS_CONNECTED {
+                return None;
+            }
             let address = self.source.lease()?.with(socket2::Socket::peer_addr).ok()?;
             let address = Address::from_os(&address).unwrap_or_else(|| Address::any(self.source.family()));
             if address.is_wildcard() && address.port() == 0 {

@@ -7,6 +7,7 @@
 //! | `RawDescriptor` | the OS's own handle: `c_int` or `SOCKET` |
 //! | `SHORT_MEANS_DRAINED` | a short read or write says that the next one would block |
 //! | `RECONNECTS` | a TCP socket whose connect failed may connect again |
+//! | `PEER_MEANS_CONNECTED` | a peer's address is told of a TCP socket that is connected alone |
 //! | `POLL_IS_INHERITED` | the child of a fork has the OS's poll as well |
 //! | `now`, `about_now` | monotonic nanoseconds |
 //! | `number` | a descriptor as Python's number |

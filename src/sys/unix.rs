@@ -26,6 +26,9 @@ pub const SHORT_MEANS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = 
 /// The BSDs leave a socket unusable after a failed connect.
 pub const RECONNECTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
+/// Whoever has a peer's address is connected to it.
+pub const PEER_MEANS_CONNECTED: bool = true;
+
 /// The child of a fork has the OS's poll as well, and closes its own number of it. A kqueue is not inherited: there the
 /// number is free, or somebody else's by then.
 pub const POLL_IS_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));

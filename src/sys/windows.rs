@@ -26,6 +26,9 @@ pub const SHORT_MEANS_DRAINED: bool = false;
 /// Winsock lets a socket whose connect failed connect again.
 pub const RECONNECTS: bool = true;
 
+/// Winsock tells the address of a peer that has not answered yet.
+pub const PEER_MEANS_CONNECTED: bool = false;
+
 /// Nothing forks here.
 pub const POLL_IS_INHERITED: bool = true;
 
