@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import random
 import statistics
 import sys
 import tempfile
@@ -362,10 +363,10 @@ def run(options: argparse.Namespace) -> tuple[Laps, list[dict[str, Any]]]:
                         field.loads[server] = start(server, scenario, options, stack)
                 begin = {server: len(measured) for server, measured in laps.items()}
                 for lap in range(options.laps):
-                    # Another server begins each lap: none is always measured after the same one.
+                    # In another order each time: none is always measured after the same one.
                     turns = list(field.loads)
-                    turn = (number + lap) % max(len(turns), 1)
-                    got = undisturbed(functools.partial(field.lap, turns[turn:] + turns[:turn], cores))
+                    random.Random(number * options.laps + lap).shuffle(turns)
+                    got = undisturbed(functools.partial(field.lap, turns, cores))
                     for server, measured in got['measured'].items():
                         if server in laps:
                             measured['memory_each'] = measured['memory'] and measured['memory'] / scenario.connections

@@ -27,6 +27,8 @@ RECORD = HERE / 'instructions.json'
 
 #: More than so many times the recorded number fails.
 MOST = 1.05
+#: And how many times at least: less is a miscount, or a record that lets too much pass.
+LEAST = 0.9
 
 FREE_THREADED = bool(sysconfig.get_config_var('Py_GIL_DISABLED'))
 
@@ -93,6 +95,8 @@ def main() -> None:
         print(f'{operation:20} {instructions:9} {before or "-":>9} {"-" if ratio is None else f"{ratio:.3f}":>7}')
         if ratio is None:
             missed.append(f'{operation} has no record: make bench-check RECORD=1')
+        elif not ratio > LEAST:
+            missed.append(f'{operation} takes {ratio:.3f} x the instructions recorded: record what is so much less')
         elif ratio > MOST:
             missed.append(f'{operation} takes {ratio:.3f} x the instructions recorded; {MOST:g} x is the most it may')
     for what, now in made_with().items():

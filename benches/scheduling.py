@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
@@ -201,10 +202,10 @@ def run(libraries: list[str], options: argparse.Namespace) -> tuple[Rounds, dict
             measurement, count = MEASUREMENTS[name], options.counts[name]
             log(f'round {number + 1} of {options.rounds}, {count:,} {measurement.title}')
             rows = rows_of(name, libraries)
-            # Another one begins each round: none is always measured after the same one.
+            # In another order each time: none is always measured after the same one.
             turns = list(rounds[name])
-            turn = number % max(len(turns), 1)
-            for row in turns[turn:] + turns[:turn]:
+            random.Random(number).shuffle(turns)
+            for row in turns:
                 try:
                     got = undisturbed(lambda asked=rows[row], count=count: measure(*asked, count, options))
                 except Failed as failed:

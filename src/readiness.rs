@@ -114,11 +114,16 @@ impl<W> Readiness<W> {
     }
 
     /// Whether an event is no news: it is known, and nobody uses this direction, so that no call that began before it can
-    /// clear it. The OS tells of both directions whenever there is something new of one. A call that has claimed it before the
-    /// event is seen to: each call on a socket takes a lock of the OS's that its events take too.
+    /// clear it. The OS tells of both directions whenever there is something new of one.
+    ///
+    /// A call that has claimed it before the event is seen to: its claim is a plain write, and what the OS does of the call
+    /// on an x86 before it looks at the socket has a locked instruction, which lets no later read come before that. Nobody
+    /// promises that of other processors, where each event is seen to.
     pub fn knows(&self, ended: bool) -> bool {
         let bits = Self::bits(ended);
-        self.claimant() == 0 && self.word.load(Ordering::Acquire) & bits == bits
+        cfg!(any(target_arch = "x86_64", target_arch = "x86"))
+            && self.claimant() == 0
+            && self.word.load(Ordering::Acquire) & bits == bits
     }
 
     /// As by an operation that has begun and would block: claimed, and not ready.
@@ -213,6 +218,10 @@ mod tests {
     #[test]
     fn event_is_no_news_where_it_is_known_and_nobody_may_clear_it() {
         let r = Readiness::<u8>::new();
+        if cfg!(not(any(target_arch = "x86_64", target_arch = "x86"))) {
+            assert!(!r.knows(false), "each event is seen to");
+            return;
+        }
         assert!(r.knows(false));
         assert!(!r.knows(true), "the end is news");
         assert!(r.claim(1));

@@ -933,22 +933,20 @@ MESSAGES = [
 #: What cannot be had on Windows, and why.
 NOT_ON_WINDOWS = {
     'EBADF': 'Winsock has no such number',
-    'EFAULT': 'that number is of memory there',
-    'bind_into_no_folder': 'of unix sockets',
-    'bind_to_a_path_in_use': 'of unix sockets',
-    'connect_to_a_path_with_a_zero_byte': 'of unix sockets',
-    'connect_to_no_path': 'of unix sockets',
-    'leave_a_group_of_others': 'Wine says WSAEINVAL of that',
-    'run_out_of_descriptors': 'it has no limit of descriptors',
-    'run_out_of_descriptors_for_a_poller': 'it has no limit of descriptors',
-    'run_out_of_descriptors_in_sendfile': 'it has no limit of descriptors',
-    'send_a_file_that_has_nothing_now': 'no pipe there is non-blocking',
-    'send_before_connect': 'Wine says WSAECONNRESET of that',
-    'send_to_port_0': 'Wine sends to port 0',
-    'set_a_name_that_is_none': 'it has no names of congestion control',
-    'take_over_what_is_of_another_kind': "its socketpair is TCP, and Python's module there has no AF_UNIX",
-    'wait_too_long_to_send_a_datagram': 'of unix sockets',
-    'wait_too_long_to_send_datagrams': 'of unix sockets',
+    'EFAULT': 'Winsock has no such number',
+    'bind_into_no_folder': 'this OS has no unix sockets',
+    'bind_to_a_path_in_use': 'this OS has no unix sockets',
+    'connect_to_a_path_with_a_zero_byte': 'this OS has no unix sockets',
+    'connect_to_no_path': 'this OS has no unix sockets',
+    'run_out_of_descriptors': 'there is no limit of descriptors',
+    'run_out_of_descriptors_for_a_poller': 'there is no limit of descriptors',
+    'run_out_of_descriptors_in_sendfile': 'there is no limit of descriptors',
+    'send_a_file_that_has_nothing_now': 'Windows has no pipes that do not block',
+    'send_to_port_0': 'Winsock has a number for it alone',
+    'set_a_name_that_is_none': 'this system has no such option',
+    'take_over_what_is_of_another_kind': 'this OS has no unix sockets',
+    'wait_too_long_to_send_a_datagram': 'this OS has no unix sockets',
+    'wait_too_long_to_send_datagrams': 'this OS has no unix sockets',
 }
 
 
@@ -957,7 +955,7 @@ NOT_ON_WINDOWS = {
 @pytest.mark.usefixtures('whole_process')
 def test_messages_say_what_was_tried_on_which_address_and_what_to_do(provoke, says):
     if sys.platform == 'win32' and (why := NOT_ON_WINDOWS.get(provoke.__name__)):
-        pytest.skip(f'{provoke.__name__} on Windows: {why}')
+        pytest.skip(why)
 
     async def main():
         with contextlib.ExitStack() as stack, pytest.raises(sock.Error) as caught:

@@ -91,8 +91,8 @@ def made_by_sendfile(stack):
 WAYS = [made_by_socket, made_by_accept, taken_over, made_by_connect, made_by_a_poller, made_by_sendfile]
 
 
-#: Of Windows too. What is taken over there stays as inheritable as it was.
-SOCKETS = [made_by_socket, made_by_accept, made_by_connect, *([taken_over] if sys.platform != 'win32' else [])]
+#: Of Windows too.
+SOCKETS = [made_by_socket, made_by_accept, taken_over, made_by_connect]
 
 
 @pytest.mark.parametrize('way', SOCKETS)
@@ -117,14 +117,6 @@ def test_no_program_that_is_started_gets_a_descriptor(way):
         # Its own descriptors take the lowest numbers, as long as it has none of ours.
         done = subprocess.run([sys.executable, '-c', code], close_fds=False, capture_output=True, text=True, check=True)
         assert done.stdout == ''
-
-
-def test_socket_taken_over_is_not_inherited():
-    inheritable = os.get_handle_inheritable if sys.platform == 'win32' else os.get_inheritable
-    here, there = socket.socketpair()
-    here.set_inheritable(True)
-    with there, sock.fromfd(here.detach()) as conn:
-        assert not inheritable(conn.fileno())
 
 
 @needs_proc

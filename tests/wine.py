@@ -17,8 +17,9 @@ from pathlib import Path
 
 #: Of Winsock; Python does not name all of them.
 SO_DONTROUTE, SO_DEBUG, IP_ADD_SOURCE_MEMBERSHIP, IP_UNICAST_IF, IPV6_PROTECTION_LEVEL = 0x10, 1, 15, 31, 23
-WSAEINVAL = 10022
+WSAEINVAL, WSAECONNRESET = 10022, 10054
 
+MESSAGES = 'test_errors.py::test_messages_say_what_was_tried_on_which_address_and_what_to_do'
 OPTION = 'test_options.py::test_each_option_is_read_and_set_and_read_back'
 
 
@@ -142,6 +143,14 @@ def calls_a_group_that_was_not_joined_an_invalid_argument():
             return error.winerror == WSAEINVAL
 
 
+def says_of_a_stream_that_was_never_connected_that_it_was_reset():
+    with socket.socket() as s:
+        try:
+            s.send(b'x')
+        except OSError as error:
+            return error.winerror == WSAECONNRESET
+
+
 def reads_the_interface_of_unicasts_in_the_order_of_the_network():
     with socket.socket(type=socket.SOCK_DGRAM) as s:
         s.setsockopt(socket.IPPROTO_IP, IP_UNICAST_IF, socket.htonl(1))
@@ -189,7 +198,9 @@ TESTS = {
     calls_a_group_that_was_not_joined_an_invalid_argument: (
         'test_options.py::test_multicast_ipv4[127.0.0.1]',
         'test_options.py::test_multicast_ipv4[None]',
+        f'{MESSAGES}[leave_a_group_of_others]',
     ),
+    says_of_a_stream_that_was_never_connected_that_it_was_reset: (f'{MESSAGES}[send_before_connect]',),
     reads_the_interface_of_unicasts_in_the_order_of_the_network: (f'{OPTION}[ip_unicast_if]',),
     does_not_keep_so_debug: (f'{OPTION}[so_debug]',),
     does_not_keep_so_dontroute: (f'{OPTION}[so_dontroute]',),
@@ -245,6 +256,7 @@ OF_OTHER_SYSTEMS = {
     'options, and what a TCP of its own kind does': (
         'Windows has no so_rcvlowat',
         'Winsock has a number for it alone',
+        'Winsock has no such number',
         'elsewhere a reset drops what was not read',
         'filters are of Linux',
         'interfaces have no names there',

@@ -430,8 +430,8 @@ impl Op {
                 if wait.take_cancelled() {
                     return fail(error::cancelled(py, &self.describe(py), self.moved()));
                 }
-                // A sleep into the past only lets others run.
-                let past = matches!(self.what, What::Sleep) && self.expires <= clock::now();
+                // A sleep into the past only lets others run; of 0 s it is that without a look at the clock.
+                let past = matches!(self.what, What::Sleep) && (self.expires == 0 || self.expires <= clock::now());
                 let yields = match stage {
                     Stage::New => past || !wait.spend() && self.lets_others_run(task.get()),
                     _ => chaos::is_on() && self.lets_others_run(task.get()),
