@@ -32,13 +32,13 @@ and cost more, where `thread.resume()` costs less.
 
 ## Where the time goes
 
-Of `sock_recv`'s CPU time with 64 connections and 1 KB (`perf record -e cpu-clock`, Python 3.13) 77 % are the
-kernel's, 10 % the extension's, 8 % the interpreter's, 4 % libc's. For each message there is one `recv` and one
-`send`, as in the native server: strace counts 2.06 calls for a message with 64 connections, and 2.02 of the native
-server. So what is beyond the native server's time is the way from the call in Python to the system call and back,
-twice for each message, and once through the loop. `make bench-check` counts its instructions. What of that is the
-interpreter's cannot be had cheaper from outside of it: up to 3.14 an `await` with a result ends with a
-`StopIteration`; without the GIL a `bytearray` is locked to lend its memory, and once more to have it back.
+Of `sock_recv`'s CPU time with 64 connections and 1 KB (`perf record -e cpu-clock`, Python 3.13) 81 % are the
+kernel's, 8 % the extension's, 7 % the interpreter's, 4 % libc's. For each message there is one `recv` and one `send`,
+as in the native server: strace counts 2.02 calls for a message with 64 connections, of both. So what is beyond the
+native server's time is the way from the call in Python to the system call and back, twice for each message, and once
+through the loop. `make bench-check` counts its instructions. What of that is the interpreter's cannot be had cheaper
+from outside of it: up to 3.14 an `await` with a result ends with a `StopIteration`; without the GIL a `bytearray` is
+locked to lend its memory, and once more to have it back.
 
 So the misses are these. With 64 connections and with one the way through Python is more than the 15 % that are
 allowed. On a unix stream it is the same way, but the calls cost half of TCP's. With 1,000 connections what a

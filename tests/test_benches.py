@@ -395,6 +395,10 @@ def test_more_instructions_than_recorded_fail(monkeypatch, tmp_path, capsys):
     run('--record')
     run()
     assert 'echo                     10501     10501   1.000' in capsys.readouterr().out
+    for miscounted in (-3_000, 0, 9_000):
+        counts['echo'] = miscounted
+        with pytest.raises(SystemExit, match=r'echo takes .* x the instructions recorded: record what'):
+            run()
 
 
 @pytest.mark.skipif(_tools.resource is None, reason='the benchmarks set a limit of Unix')
