@@ -120,9 +120,11 @@ pub struct Hub<T: Thread> {
 impl<T: Thread> Hub<T> {
     pub fn new() -> io::Result<Self> {
         let (poll, registry, waker) = Poll::new()?;
+        // What fails comes first: nothing would drop what is in a ManuallyDrop already.
+        let signals = SignalPipe::new(&registry, SIGNAL)?;
         Ok(Hub {
             waker: ManuallyDrop::new(waker),
-            signals: SignalPipe::new(&registry, SIGNAL)?,
+            signals,
             registry: ManuallyDrop::new(registry),
             lead: BriefMutex::new(ManuallyDrop::new(poll)),
             sources: Mutex::new(Sources { slab: Slab::new(), generation: 0 }),
