@@ -23,6 +23,7 @@ const HERE: System = System::Unix;
 /// Apple's numbers, `sys/errno.h`.
 mod apple {
     pub const EPERM: i32 = 1;
+    #[cfg(any(unix, test))]
     pub const EINVAL: i32 = 22;
     pub const EPROTOTYPE: i32 = 41;
     pub const ENOPROTOOPT: i32 = 42;
@@ -30,6 +31,7 @@ mod apple {
     pub const ENETUNREACH: i32 = 51;
     pub const ECONNABORTED: i32 = 53;
     pub const ECONNRESET: i32 = 54;
+    #[cfg(any(unix, test))]
     pub const ENOTCONN: i32 = 57;
     pub const EHOSTDOWN: i32 = 64;
     pub const EHOSTUNREACH: i32 = 65;

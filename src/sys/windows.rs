@@ -147,6 +147,7 @@ impl OsAddress {
 pub const UNDELIVERED: &[i32] = &[ws::WSAECONNRESET, ws::WSAENETRESET];
 
 /// What a connected socket makes of that: what other systems call it.
+#[allow(clippy::needless_pass_by_value)] // called as the other one
 pub fn undelivered(error: io::Error) -> io::Error {
     let too_far = error.raw_os_error() == Some(ws::WSAENETRESET);
     io::Error::from_raw_os_error(if too_far { ws::WSAEHOSTUNREACH } else { ws::WSAECONNREFUSED })
