@@ -215,7 +215,7 @@ endif
 	$(BENCH) benches/import_time.py
 	$(BENCH) docs/make_benchmarks.py > docs/benchmarks.md
 
-QUICK := 'bench.py --quick' 'scheduling.py --quick --rounds 1 --libraries sock,asyncio,uvloop,rloop' \
+QUICK := 'bench.py --quick --laps 4' 'scheduling.py --quick --rounds 1 --libraries sock,asyncio,uvloop,rloop' \
 	await_cost.py idle_memory.py import_time.py
 
 bench-quick: $(VENV_BENCH)/.bench ## the main rows, in under two minutes; fails where a bar is missed
