@@ -95,7 +95,7 @@ def main() -> None:
         print(f'{operation:20} {instructions:9} {before or "-":>9} {"-" if ratio is None else f"{ratio:.3f}":>7}')
         if ratio is None:
             missed.append(f'{operation} has no record: make bench-check RECORD=1')
-        elif not ratio > LEAST:
+        elif ratio <= LEAST:
             missed.append(f'{operation} takes {ratio:.3f} x the instructions recorded: record what is so much less')
         elif ratio > MOST:
             missed.append(f'{operation} takes {ratio:.3f} x the instructions recorded; {MOST:g} x is the most it may')

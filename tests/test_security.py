@@ -88,11 +88,10 @@ def made_by_sendfile(stack):
     stack.callback(end)
 
 
-WAYS = [made_by_socket, made_by_accept, taken_over, made_by_connect, made_by_a_poller, made_by_sendfile]
-
-
 #: Of Windows too.
 SOCKETS = [made_by_socket, made_by_accept, taken_over, made_by_connect]
+
+WAYS = [*SOCKETS, made_by_a_poller, made_by_sendfile]
 
 
 @pytest.mark.parametrize('way', SOCKETS)

@@ -401,11 +401,11 @@ def normalize(number: int, platform: str = sys.platform) -> str:
 
 def _advice(err: str, symbol: str, what: str) -> str:
     operation = what.partition(' ')[0]
-    of_kind = _HINTS_OF.get((' '.join(what.split(' ')[:2]), symbol))
     # Every other address ends in its port, or is a name after a zero byte.
     has_path = not what.rpartition(':')[2].isdigit() and '\\0' not in what
-    of_path = _HINTS_OF.get((f'{operation} path', symbol)) if has_path else None
-    return of_path or of_kind or _HINTS_OF.get((operation, symbol)) or _HINTS.get(symbol) or _HINTS[err]
+    narrowing = [operation, ' '.join(what.split(' ')[:2]), *([f'{operation} path'] if has_path else [])]
+    of_it = next((hint for name in reversed(narrowing) if (hint := _HINTS_OF.get((name, symbol)))), None)
+    return of_it or _HINTS.get(symbol) or _HINTS[err]
 
 
 def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:

@@ -126,8 +126,12 @@ fn connect(hub: &Arc<Coroutines>, source: &Socks, to: SocketAddr) -> io::Result<
             begun = true;
             return if descriptor.connect(&to.into())? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
-        if descriptor.is_connected()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        connected(descriptor)
     })
+}
+
+fn connected(descriptor: &Descriptor) -> io::Result<()> {
+    if descriptor.is_connected()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 fn connects_and_accepts(address: &str) {
@@ -215,10 +219,7 @@ fn look_before_a_connect_has_ended_finds_no_connection_and_is_woken_at_its_end()
     }
     let ours = address_of(&source);
     let accepts = thread::spawn(move || while full.accept().unwrap().1.as_socket() != Some(ours) {});
-    let connected = complete(&hub, &source, Direction::Write, |descriptor| {
-        if descriptor.is_connected()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    });
-    connected.unwrap();
+    complete(&hub, &source, Direction::Write, connected).unwrap();
     accepts.join().unwrap();
 }
 
