@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import ctypes
 import errno
 import gc
 import io
@@ -117,12 +118,12 @@ def test_numbers_of_this_os_agree_with_the_table():
             assert _errors._NUMBERS[sys.platform][symbol] == number, symbol
 
 
-def test_from_os_has_words_where_the_c_library_has_none(monkeypatch):
-    monkeypatch.setattr(os, 'strerror', lambda number: f'Unknown error {number}')
-    error = _errors.from_os(errno.ECONNREFUSED, 'connect tcp 127.0.0.1:1')
-    assert error.strerror == 'Connection refused'
-    assert str(error).startswith('connection_refused: connect tcp 127.0.0.1:1: Connection refused (ECONNREFUSED): ')
-    assert _errors.from_os(99_999, 'recv tcp').strerror == 'Unknown error 99999'
+def test_windows_words_are_not_those_that_c_has_for_its_own_number(monkeypatch):
+    monkeypatch.setattr(sys, 'platform', 'win32')
+    monkeypatch.setattr(ctypes, 'FormatError', lambda number: f'what Windows says of {number}', raising=False)
+    assert _errors._words(5, 'access_denied') == 'Access denied'
+    assert _errors._words(10061, 'connection_refused') == 'Connection refused'
+    assert _errors._words(10069, 'other') == 'what Windows says of 10069'
 
 
 def test_from_os_says_what_was_tried_and_what_the_system_says():
@@ -1009,8 +1010,8 @@ def test_every_error_of_the_os_comes_with_advice(symbol):
         number = next(number for number, name in _errors._HERE.items() if name == symbol)
         error = _errors.from_os(number, 'connect tcp 1.2.3.4:5')
         words = os.strerror(number)
-        if WINDOWS and error.err != 'other':
-            words = error.err.replace('_', ' ').capitalize()
+        if WINDOWS:
+            words = ctypes.FormatError(number) if error.err == 'other' else error.err.replace('_', ' ').capitalize()
         before = f'{error.err}: connect tcp 1.2.3.4:5: {words} ({symbol}): '
         assert str(error).startswith(before)
         advice = str(error).removeprefix(before)

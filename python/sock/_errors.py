@@ -408,13 +408,22 @@ def _advice(err: str, symbol: str, what: str) -> str:
     return of_it or _HINTS.get(symbol) or _HINTS[err]
 
 
+def _words(number: int, err: str) -> str:
+    if sys.platform != 'win32':
+        return os.strerror(number)
+    # There strerror() knows C's numbers alone: 5, "access denied" of Windows, is its "input/output error". The name is
+    # in the words of other systems, where Windows' own are in the language of its user.
+    if err != 'other':
+        return err.replace('_', ' ').capitalize()
+    import ctypes
+
+    return ctypes.FormatError(number)
+
+
 def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:
     """The exception for an OS's error number; ``what`` says what was tried and on which address."""
     err = normalize(number)
-    text = os.strerror(number)
-    if text.startswith('Unknown error') and err != 'other':
-        # Windows' C library knows no number of a socket: then in the words that other systems have for it.
-        text = err.replace('_', ' ').capitalize()
+    text = _words(number, err)
     symbol = _HERE.get(number, str(number))
     message = f'{what}: {text} ({symbol}): {_advice(err, symbol, what)}'
     error = _CLASSES[err](message, errno=number, sent=sent, received=received, data=data)
