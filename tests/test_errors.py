@@ -1059,7 +1059,8 @@ def test_advice_about_an_address_in_use_goes_by_what_it_is(address, advice):
 
 def test_number_that_the_os_has_no_name_for_comes_with_advice_too():
     error = _errors.from_os(99_999, 'recv tcp 1.2.3.4:5')
-    assert str(error) == f'other: recv tcp 1.2.3.4:5: {os.strerror(99_999)} (99999): {NO_MORE}'
+    words = ctypes.FormatError(99_999) if WINDOWS else os.strerror(99_999)
+    assert str(error) == f'other: recv tcp 1.2.3.4:5: {words} (99999): {NO_MORE}'
 
 
 def test_a_message_of_every_error_is_read():
