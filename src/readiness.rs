@@ -1,20 +1,22 @@
 //! One direction of one socket: ready or not, closed or not, who uses it, who waits for it.
 //!
-//! The state is one word with a tick that counts events. An operation takes a [`Snapshot`] of the word before its
-//! system call; when the call would block, it clears the readiness only if no event has come since, and parks only
-//! while the direction is still not ready. So:
+//! Events are counted, in a word with what they said, and a direction is ready while there is one that was not used up.
+//! An operation takes a [`Snapshot`] of the word before its system call; when the call would block, or has drained the
+//! socket, that uses up the events of the snapshot, and it parks only while there are no others. So:
 //! - an event between the failed call and the parking is seen (no lost wake-up);
-//! - a late clear never wipes a newer event;
+//! - what is used up late never wipes a newer event;
 //! - the waiter is taken out by exactly one side: the event, the closing, or the operation itself.
 
 use crate::sync::{AtomicU64, BriefMutex, Exclusive, Ordering, seize};
 
+/// Of a snapshot alone: there are events that were not used up.
 const READY: u64 = 1;
-/// The peer's end, an error, or urgent data: no further edge may come, so a short read does not clear it.
+/// The peer's end, an error, or urgent data: no further edge may come, so a short read does not use it up.
 const ENDED: u64 = 1 << 1;
 const CLOSED: u64 = 1 << 2;
-const TICK: u64 = 1 << 8;
-const TICKS: u64 = !(TICK - 1);
+/// One event.
+const EVENT: u64 = 1 << 8;
+const EVENTS: u64 = !(EVENT - 1);
 
 /// The word as it was before a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Readiness<W> {
     word: AtomicU64,
+    /// The number of the last event that was used up, as the word has it. Written by whoever has claimed the direction.
+    used_up: AtomicU64,
     /// Which thread's operation uses this direction, 0: none; a second one is `Busy`.
     claimed: Exclusive,
     /// Guards the waiter alone. Nothing is dropped and no Python runs under it.
@@ -48,11 +52,21 @@ impl<W> Default for Readiness<W> {
 impl<W> Readiness<W> {
     /// A new direction counts as ready: the first operation just tries.
     pub fn new() -> Self {
-        Readiness { word: AtomicU64::new(READY), claimed: Exclusive::new(0), waiter: BriefMutex::new(None) }
+        Readiness {
+            word: AtomicU64::new(EVENT),
+            used_up: AtomicU64::new(0),
+            claimed: Exclusive::new(0),
+            waiter: BriefMutex::new(None),
+        }
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot(self.word.load(Ordering::Acquire))
+        let now = self.word.load(Ordering::Acquire);
+        Snapshot(if self.is_used_up(now) { now } else { now | READY })
+    }
+
+    fn is_used_up(&self, word: u64) -> bool {
+        word & EVENTS == self.used_up.load(Ordering::Acquire)
     }
 
     /// Takes the direction for one operation; `false` if another one has it.
@@ -73,29 +87,22 @@ impl<W> Readiness<W> {
     /// The call drained the socket (a short read or write): not ready until the next event, unless the peer's end
     /// has been announced, after which no event need come.
     pub fn drained(&self, seen: Snapshot) {
-        self.clear(seen, ENDED);
+        if seen.0 & ENDED == 0 {
+            self.would_block(seen);
+        }
     }
 
     /// The call would have blocked: not ready until the next event, whatever was announced.
     pub fn would_block(&self, seen: Snapshot) {
-        self.clear(seen, 0);
-    }
-
-    fn clear(&self, seen: Snapshot, unless: u64) {
         debug_assert_ne!(self.claimant(), 0, "an event that came since the call may have been passed over");
-        let mut now = self.word.load(Ordering::Acquire);
-        while now & TICKS == seen.0 & TICKS && now & unless == 0 {
-            match self.word.compare_exchange_weak(now, now & !(READY | ENDED), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(other) => now = other,
-            }
-        }
+        self.used_up.store(seen.0 & EVENTS, Ordering::Release);
     }
 
     /// Leaves `waiter` here until the next event, unless the direction is ready or closed: then it comes back.
     pub fn park(&self, waiter: W) -> Result<(), W> {
         let mut slot = self.waiter.lock();
-        if self.word.load(Ordering::Acquire) & (READY | CLOSED) != 0 {
+        let now = self.word.load(Ordering::Acquire);
+        if now & CLOSED != 0 || !self.is_used_up(now) {
             return Err(waiter);
         }
         debug_assert!(slot.is_none(), "only the operation that claimed a direction parks in it");
@@ -114,16 +121,17 @@ impl<W> Readiness<W> {
     }
 
     /// Whether an event is no news: it is known, and nobody uses this direction, so that no call that began before it can
-    /// clear it. The OS tells of both directions whenever there is something new of one.
+    /// use it up. The OS tells of both directions whenever there is something new of one.
     ///
     /// A call that has claimed it before the event is seen to: its claim is a plain write, and what the OS does of the call
     /// on an x86 before it looks at the socket has a locked instruction, which lets no later read come before that. Nobody
     /// promises that of other processors, where each event is seen to.
     pub fn knows(&self, ended: bool) -> bool {
-        let bits = Self::bits(ended);
-        cfg!(any(target_arch = "x86_64", target_arch = "x86"))
-            && self.claimant() == 0
-            && self.word.load(Ordering::Acquire) & bits == bits
+        if cfg!(not(any(target_arch = "x86_64", target_arch = "x86"))) || self.claimant() != 0 {
+            return false;
+        }
+        let now = self.word.load(Ordering::Acquire);
+        !self.is_used_up(now) && (!ended || now & ENDED != 0)
     }
 
     /// As by an operation that has begun and would block: claimed, and not ready.
@@ -133,16 +141,13 @@ impl<W> Readiness<W> {
         self.would_block(self.snapshot());
     }
 
-    fn bits(ended: bool) -> u64 {
-        if ended { READY | ENDED } else { READY }
-    }
-
     /// An event: ready from now on. Returns who waited.
     pub fn event(&self, ended: bool) -> Option<W> {
-        let bits = Self::bits(ended);
         let mut now = self.word.load(Ordering::Relaxed);
         loop {
-            let next = now.wrapping_add(TICK) | bits;
+            // An end that is used up has been seen by a call that would have blocked all the same.
+            let before = if self.is_used_up(now) { now & !ENDED } else { now };
+            let next = before.wrapping_add(EVENT) | if ended { ENDED } else { 0 };
             match self.word.compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return self.unpark(),
                 Err(other) => now = other,
@@ -152,7 +157,8 @@ impl<W> Readiness<W> {
 
     /// In a child process: as new. Returns who waited in the parent.
     pub(crate) fn reset(&self) -> Option<W> {
-        self.word.store(READY, Ordering::Release);
+        self.used_up.store(0, Ordering::Release);
+        self.word.store(EVENT, Ordering::Release);
         self.release();
         seize(&self.waiter).take()
     }

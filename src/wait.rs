@@ -34,6 +34,7 @@ pub enum Reason {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// It has its turn, or will have it: it is on the ready queue, or being put there.
     Running,
     /// Announced its wait, still on its way out of the coroutine.
     Parking,
@@ -42,8 +43,6 @@ enum Phase {
     Waiting,
     /// Woken, and held: who lets go of it last puts it on the ready queue.
     Owed,
-    /// On the ready queue, or being put there.
-    Ready,
     Done,
 }
 
@@ -176,7 +175,7 @@ impl Wait {
     #[must_use]
     pub fn cancel(&self) -> bool {
         let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Running | Phase::Ready | Phase::Notified | Phase::Owed) {
+        if matches!(state.phase, Phase::Running | Phase::Notified | Phase::Owed) {
             self.cancelled.store(true, Ordering::Release);
         }
         self.end(&mut state, Reason::Cancelled)
@@ -186,7 +185,7 @@ impl Wait {
         let (phase, enqueue) = match state.phase {
             Phase::Parking => (Phase::Notified, false),
             Phase::Waiting if state.held > 0 => (Phase::Owed, false),
-            Phase::Waiting => (Phase::Ready, true),
+            Phase::Waiting => (Phase::Running, true),
             _ => return false,
         };
         self.reason.store(reason as u8, Ordering::Release);
@@ -211,7 +210,7 @@ impl Wait {
         state.held -= 1;
         let woken = state.held == 0 && state.phase == Phase::Owed;
         if woken {
-            state.phase = Phase::Ready;
+            state.phase = Phase::Running;
         }
         woken
     }
@@ -236,9 +235,7 @@ impl Wait {
 
     /// A turn begins: the thread was taken from the ready queue, or is resumed directly.
     pub fn enter(&self) {
-        let mut state = self.state.lock();
-        debug_assert_ne!(state.phase, Phase::Waiting);
-        state.phase = Phase::Running;
+        debug_assert_eq!(self.state.lock().phase, Phase::Running);
         self.budget.store(FIRST_BUDGET.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
@@ -248,7 +245,7 @@ impl Wait {
         let mut state = self.state.lock();
         let (phase, enqueue) = match state.phase {
             Phase::Parking => (Phase::Waiting, false),
-            Phase::Notified | Phase::Running => (Phase::Ready, true),
+            Phase::Notified | Phase::Running => (Phase::Running, true),
             other => (other, false),
         };
         state.phase = phase;
