@@ -196,16 +196,18 @@ BENCH := $(VENV_BENCH)/$(SCRIPTS)/python
 # Who is close to each other there needs more laps to be told apart.
 DATAGRAMS := --scenarios udp512x64 --servers native,sock_recvfrom,sock_recvmany,uvloop_datagram,rloop_datagram \
 	--rounds 10 --laps 15 --seconds 0.2
+# More laps than of the whole run, which would take hours by them.
+BARS := --quick --rounds 5 --laps 7 --seconds 0.2 --warmup 0.3
 
 bench: $(VENV_BENCH)/.bench ## measure against a native server and the other libraries, an hour; makes docs/benchmarks.md
 	$(BENCH) benches/bench.py
-	$(BENCH) benches/bench.py --quick --rounds 5 --laps 7 --seconds 0.2 --warmup 0.3 --name bars
+	$(BENCH) benches/bench.py $(BARS) --name bars
 	$(BENCH) benches/bench.py $(DATAGRAMS) --name datagrams
 	$(BENCH) benches/scheduling.py
 	-$(BENCH) benches/sharing.py --check
 ifneq ($(PYTHON_FREETHREADED),)
 	@$(MAKE) --no-print-directory $(VENV_BENCH_FT)/.bench
-	$(BENCH) benches/bench.py --quick --python $(abspath $(VENV_BENCH_FT)/bin/python) --name latest-freethreaded
+	$(BENCH) benches/bench.py $(BARS) --python $(abspath $(VENV_BENCH_FT)/bin/python) --name latest-freethreaded
 	$(BENCH) benches/bench.py $(DATAGRAMS) --python $(abspath $(VENV_BENCH_FT)/bin/python) --name datagrams-freethreaded
 	$(BENCH) benches/scheduling.py --python $(abspath $(VENV_BENCH_FT)/bin/python) --name scheduling-freethreaded
 	-$(BENCH) benches/sharing.py --check --python $(abspath $(VENV_BENCH_FT)/bin/python)
