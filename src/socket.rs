@@ -70,9 +70,8 @@ pub struct Source<T: Thread> {
     leases: Exclusive,
     descriptor: Descriptor,
     pub kind: Type,
-    /// Reads may stop within the data, at urgent data kept inline or, on a unix socket, at descriptors that came with it:
-    /// a short read does not mean drained.
-    marks: AtomicBool,
+    /// What a short read means: a `Short`.
+    short: AtomicU8,
     family: AtomicU8,
     /// The family is not settled: the first connection, or the first bind, does that.
     any_family: AtomicBool,
@@ -95,6 +94,28 @@ pub struct Source<T: Thread> {
     failure: Mutex<Option<io::Error>>,
 }
 
+/// What it means that a stream gave less than there was room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Short {
+    /// There was no more, so the next read would block.
+    Drained,
+    /// The same, unless descriptors or credentials came along, at which a read of a unix socket stops.
+    DrainedUnlessMarked,
+    /// There may be more.
+    Nothing,
+}
+
+impl Short {
+    fn of(family: Family) -> Self {
+        match family {
+            _ if !sys::SHORT_MEANS_DRAINED => Short::Nothing,
+            Family::Unix => Short::DrainedUnlessMarked,
+            Family::Inet | Family::Inet6 => Short::Drained,
+        }
+    }
+}
+
 /// The right to make system calls on an open descriptor.
 #[derive(Debug)]
 pub struct Lease<'a, T: Thread>(&'a Source<T>);
@@ -107,6 +128,25 @@ impl<T: Thread> std::ops::Deref for Lease<'_, T> {
 }
 
 impl<T: Thread> Lease<'_, T> {
+    /// What came on a stream, and whether that was all there is: then the next read would block.
+    ///
+    /// # Safety
+    /// `data` is valid for writing `len` bytes.
+    #[inline(always)] // the path of each message
+    pub unsafe fn recv(&self, data: *mut u8, len: usize) -> io::Result<(usize, bool)> {
+        let short = self.0.short.load(Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        let (n, drains) = unsafe {
+            if short == Short::DrainedUnlessMarked as u8 {
+                let (n, marked) = self.recv_marked(data, len)?;
+                (n, !marked)
+            } else {
+                (self.0.descriptor.recv(data, len)?, short == Short::Drained as u8)
+            }
+        };
+        Ok((n, drains && 0 < n && n < len))
+    }
+
     /// What a failed call on datagrams comes to. An ICMP error of an earlier one concerns a connected socket alone, which
     /// goes on; on any other it is nothing, `None`, and the call is to be made again.
     pub fn datagram_failure(&self, failed: io::Error) -> Option<io::Error> {
@@ -134,7 +174,7 @@ impl<T: Thread> Source<T> {
             write: Readiness::new(),
             registered_with: AtomicUsize::new(0),
             registration: Mutex::new(None),
-            marks: AtomicBool::new(family == Family::Unix),
+            short: AtomicU8::new(Short::of(family) as u8),
             kind,
             family: AtomicU8::new(family as u8),
             any_family: AtomicBool::new(false),
@@ -199,12 +239,9 @@ impl<T: Thread> Source<T> {
         }
     }
 
-    pub fn has_marks(&self) -> bool {
-        self.marks.load(Ordering::Relaxed)
-    }
-
-    pub fn set_marks(&self) {
-        self.marks.store(true, Ordering::Relaxed);
+    /// From now on a short read does not mean that nothing is left.
+    pub fn short_means_nothing(&self) {
+        self.short.store(Short::Nothing as u8, Ordering::Relaxed);
     }
 
     pub fn is_closed(&self) -> bool {

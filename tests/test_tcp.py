@@ -876,9 +876,10 @@ def all_that_comes(conn, other, send, wanted):
         return await reader
 
     async def collect():
-        got = b''
+        got, late = b'', now() + 10
         while len(got) < wanted:
-            got += await conn.recv(100, expires=now() + 5)
+            got += await conn.recv(100, expires=late)
+        assert now() < late, 'a last look when it was too late found what no event had told of'
         return got
 
     return run(main())
@@ -899,6 +900,36 @@ def test_descriptors_that_come_along_do_not_hide_what_comes_behind_them():
 
     def send(other):
         socket.send_fds(other, [b'before'], [0])
+        other.sendall(b'after')
+
+    with there, sock.fromsocket(here) as conn:
+        assert all_that_comes(conn, there, send, 11) == b'beforeafter'
+
+
+@pytest.mark.skipif(not LINUX, reason='Linux tells who writes')
+def test_another_writer_does_not_hide_what_it_wrote_behind_the_first_one():
+    here, there = socket.socketpair()
+    here.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, True)
+    other_process = f'import socket; socket.socket(fileno={there.fileno()}).sendall(b"after")'
+
+    def send(other):
+        other.sendall(b'before')
+        subprocess.run([sys.executable, '-c', other_process], pass_fds=[other.fileno()], check=True, timeout=20)
+
+    with there, sock.fromsocket(here) as conn:
+        assert all_that_comes(conn, there, send, 11) == b'beforeafter'
+
+
+@pytest.mark.skipif(not LINUX, reason='urgent data on unix sockets are of Linux')
+def test_urgent_data_does_not_hide_what_comes_behind_it_on_a_unix_socket():
+    here, there = socket.socketpair()
+
+    def send(other):
+        other.sendall(b'before')
+        try:
+            other.send(b'!', socket.MSG_OOB)
+        except OSError as failed:
+            pytest.skip(f'this kernel sends none: {failed}')
         other.sendall(b'after')
 
     with there, sock.fromsocket(here) as conn:

@@ -889,7 +889,7 @@ impl Op {
                 // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the write.
                 let got = unsafe { lease.recv(self.data().add(self.moved), room) };
                 match got {
-                    Ok(n) => return self.received(py, source, seen, n, room),
+                    Ok((n, drained)) => return self.received(py, source, seen, n, room, drained),
                     Err(failed) => Err(failed),
                 }
             }
@@ -946,18 +946,17 @@ impl Op {
         // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the read or the write.
         let moved = unsafe {
             let data = self.data().add(self.moved);
-            if sends { lease.send(data, part) } else { lease.recv(data, part) }
+            if sends { lease.send(data, part).map(|n| (n, false)) } else { lease.recv(data, part) }
         };
         Some(match moved {
-            // The OS may take, or have, more: nothing is drained.
-            Ok(n) if n == part && matches!(self.what, What::Recv) => self.received(py, source, seen, n, n),
-            Ok(n) if n == part && n < all => {
+            // The OS may take, or have, more.
+            Ok((n, _)) if n == part && n < all && !matches!(self.what, What::Recv) => {
                 (if sends { &source.sent } else { &source.received }).add(n);
                 self.moved += n;
                 Ok(Attempt::Again)
             }
-            Ok(n) if sends => Ok(self.sent(py, source, seen, n, all)),
-            Ok(n) => self.received(py, source, seen, n, all),
+            Ok((n, _)) if sends => Ok(self.sent(py, source, seen, n, all)),
+            Ok((n, drained)) => self.received(py, source, seen, n, all, drained),
             Err(failed) => self.failed(py, &failed),
         })
     }
@@ -990,15 +989,23 @@ impl Op {
         }
     }
 
-    /// `n` bytes came into the buffer, which had `room` for more.
+    /// `n` bytes came into the buffer, which had `room`. `drained`: that was all there is.
     #[inline(always)]
-    fn received(&mut self, py: Python<'_>, source: &Source, seen: Snapshot, n: usize, room: usize) -> Outcome<Attempt> {
+    fn received(
+        &mut self,
+        py: Python<'_>,
+        source: &Source,
+        seen: Snapshot,
+        n: usize,
+        room: usize,
+        drained: bool,
+    ) -> Outcome<Attempt> {
         source.received.add(n);
         self.moved += n;
+        if drained {
+            source.read.drained(seen);
+        }
         if matches!(self.what, What::Recv) {
-            if n < room && n > 0 {
-                drained(source, seen);
-            }
             return Ok(Attempt::Done(number(py, self.moved)));
         }
         if n == room {
@@ -1013,7 +1020,6 @@ impl Op {
             );
             return fail(error::named(py, "closed", &what, self.moved()));
         }
-        drained(source, seen);
         Ok(Attempt::Again)
     }
 
@@ -1025,14 +1031,17 @@ impl Op {
         } else {
             with_scratch(room, |data| {
                 // SAFETY: the scratch has `room` bytes, which are read only as far as they were written.
-                unsafe { lease.recv(data, room).map(|n| (n, PyBytes::new(py, std::slice::from_raw_parts(data, n)))) }
+                unsafe {
+                    let (n, drained) = lease.recv(data, room)?;
+                    Ok((n, drained, PyBytes::new(py, std::slice::from_raw_parts(data, n))))
+                }
             })
         };
         match got {
-            Ok((n, bytes)) => {
+            Ok((n, drained, bytes)) => {
                 source.received.add(n);
-                if n < room && n > 0 {
-                    drained(source, seen);
+                if drained {
+                    source.read.drained(seen);
                 }
                 Ok(Attempt::Done(bytes.into_any().unbind()))
             }
@@ -1060,12 +1069,15 @@ impl Op {
         }
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
-        let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room).inspect(|&n| data.set_len(begin + n)) };
-        if let Ok(n @ 1..) = got {
+        let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room).inspect(|&(n, _)| data.set_len(begin + n)) };
+        if let Ok((n @ 1.., drained)) = got {
             source.received.add(n);
+            if drained {
+                source.read.drained(seen);
+            }
         }
         match got {
-            Ok(0) => Ok(Attempt::Done(error::bytes(py, data)?.into_any().unbind())),
+            Ok((0, _)) => Ok(Attempt::Done(error::bytes(py, data)?.into_any().unbind())),
             Ok(_) if data.len() > most => {
                 let what = format!(
                     "{}: more than {most} bytes, its maxlen, came before the end; they are in the error's data",
@@ -1073,12 +1085,7 @@ impl Op {
                 );
                 fail(error::named(py, "message_too_long", &what, self.moved()))
             }
-            Ok(n) => {
-                if n < room {
-                    drained(source, seen);
-                }
-                Ok(Attempt::Again)
-            }
+            Ok(_) => Ok(Attempt::Again),
             Err(failed) => self.failed(py, &failed),
         }
     }
@@ -1165,24 +1172,29 @@ fn with_scratch<R>(room: usize, call: impl FnOnce(*mut u8) -> R) -> R {
 /// Up to `room` bytes as the object that they are received into. A large one that is let go of serves the next one, and
 /// is in the cache still; a buffer of each connection's own is not. Few bytes are copied to an object of their size: one
 /// that was made for many keeps a page, and often a mapping of its own, however short it is cut.
-fn recv_large<'py>(py: Python<'py>, lease: &Lease<'_>, room: usize) -> io::Result<(usize, Bound<'py, PyBytes>)> {
+fn recv_large<'py>(py: Python<'py>, lease: &Lease<'_>, room: usize) -> io::Result<(usize, bool, Bound<'py, PyBytes>)> {
     // SAFETY: a writer of `room` bytes, or null with an exception that is of no memory. It is finished or discarded once,
     // and bytes that were never written are not in what it gives.
     unsafe {
         let writer = ffi::compat::PyBytesWriter_Create(room as ffi::Py_ssize_t);
         if !writer.is_null() {
             let data = ffi::compat::PyBytesWriter_GetData(writer);
-            let bytes = match lease.recv(data.cast(), room) {
-                Ok(n) if n > FEW => ffi::compat::PyBytesWriter_FinishWithSize(writer, n as ffi::Py_ssize_t),
-                few_or_failed => {
-                    let copy = few_or_failed.map(|n| ffi::PyBytes_FromStringAndSize(data.cast(), n as ffi::Py_ssize_t));
+            let (n, drained) = match lease.recv(data.cast(), room) {
+                Ok(got) => got,
+                Err(failed) => {
                     ffi::compat::PyBytesWriter_Discard(writer);
-                    copy?
+                    return Err(failed);
                 }
             };
+            let bytes = if n > FEW {
+                ffi::compat::PyBytesWriter_FinishWithSize(writer, n as ffi::Py_ssize_t)
+            } else {
+                let copy = ffi::PyBytes_FromStringAndSize(data.cast(), n as ffi::Py_ssize_t);
+                ffi::compat::PyBytesWriter_Discard(writer);
+                copy
+            };
             if let Some(bytes) = Bound::from_owned_ptr_or_opt(py, bytes) {
-                let bytes: Bound<'_, PyBytes> = bytes.cast_into_unchecked();
-                return Ok((bytes.as_bytes().len(), bytes));
+                return Ok((n, drained, bytes.cast_into_unchecked()));
             }
         }
         drop(PyErr::fetch(py));
@@ -1193,12 +1205,6 @@ fn recv_large<'py>(py: Python<'py>, lease: &Lease<'_>, room: usize) -> io::Resul
 /// As much of the file as the socket takes.
 fn file_part(lease: &Lease<'_>, part: &FilePart, moved: usize, left: usize) -> io::Result<usize> {
     lease.send_file(part.file, part.offset + moved as u64, left.min(LARGEST_FILE_PART))
-}
-
-fn drained(source: &Source, seen: Snapshot) {
-    if sys::SHORT_MEANS_DRAINED && !source.has_marks() {
-        source.read.drained(seen);
-    }
 }
 
 /// Lends a bytearray's memory, which stays where it is meanwhile. `None`: it is none, or has perhaps no memory.

@@ -286,8 +286,7 @@ pub fn set(py: Python<'_>, socket: &Socket, name: &str, value: &Bound<'_, PyAny>
         sys::setsockopt(socket, sys::level(row.level), number, &bytes)
     })?;
     if matches!(name, "so_oobinline" | "so_rcvlowat") {
-        // A short read does not mean any more that nothing is left.
-        socket.source().set_marks();
+        socket.source().short_means_nothing();
     }
     Ok(true)
 }

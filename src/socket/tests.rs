@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -636,6 +636,45 @@ fn several_os_threads_on_one_hub_serve_many_connections() {
 #[cfg(unix)]
 mod of_unix {
     use super::*;
+
+    /// Of TCP and of a unix socket, until an option takes that away.
+    #[test]
+    fn read_that_ends_before_its_buffer_says_whether_there_is_more() {
+        let (tcp, tcp_peer) = connection();
+        let (ours, unix_peer) = Socket::pair(socket2::Domain::UNIX, Type::STREAM, None).unwrap();
+        let unix: Socks = Arc::new(Source::new(ours, Type::STREAM, Family::Unix, None));
+        for (source, peer) in [(tcp, Socket::from(tcp_peer)), (unix, unix_peer)] {
+            let lease = source.lease().unwrap();
+            let comes = |room: usize| {
+                peer.send(b"12345").unwrap();
+                let mut buf = [0; 10];
+                // SAFETY: the buffer has room for so much.
+                let got = unsafe { until_there(|| lease.recv(buf.as_mut_ptr(), room)) };
+                assert_eq!(&buf[..got.0], &b"12345"[..got.0]);
+                got
+            };
+            assert_eq!(comes(10), (5, sys::SHORT_MEANS_DRAINED));
+            assert_eq!(comes(5), (5, false));
+            source.short_means_nothing();
+            assert_eq!(comes(10), (5, false));
+            peer.shutdown(std::net::Shutdown::Both).unwrap();
+            let mut buf = [0; 10];
+            // SAFETY: the buffer has room for so much.
+            assert_eq!(unsafe { until_there(|| lease.recv(buf.as_mut_ptr(), 10)) }, (0, false));
+        }
+    }
+
+    fn until_there<R>(mut call: impl FnMut() -> io::Result<R>) -> R {
+        let begin = Instant::now();
+        loop {
+            match call() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < PATIENCE => {
+                    thread::yield_now();
+                }
+                got => return got.unwrap(),
+            }
+        }
+    }
 
     /// A kqueue is not inherited: what has its numbers in the child is somebody else's.
     #[test]

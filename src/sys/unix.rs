@@ -167,6 +167,13 @@ mod direct {
     }
 
     /// # Safety
+    /// As recvmsg(2).
+    pub unsafe fn recvmsg(fd: c_int, header: *mut libc::msghdr, flags: c_int) -> isize {
+        // SAFETY: as the caller promises.
+        unsafe { libc::syscall(libc::SYS_recvmsg, fd, header, flags) as isize }
+    }
+
+    /// # Safety
     /// As sendto(2).
     pub unsafe fn sendto(
         fd: c_int,
@@ -376,6 +383,22 @@ impl Descriptor {
         // SAFETY: as the caller promises.
         let got = unsafe { direct::recvfrom(self.raw(), data.cast(), len, 0, ptr::null_mut(), ptr::null_mut()) };
         if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) }
+    }
+
+    /// As `recv`, and whether something came along that a read does not go beyond, such as descriptors. They are let go of.
+    ///
+    /// # Safety
+    /// `data` is valid for writing `len` bytes.
+    pub unsafe fn recv_marked(&self, data: *mut u8, len: usize) -> io::Result<(usize, bool)> {
+        let mut part = libc::iovec { iov_base: data.cast(), iov_len: len };
+        let mut header = message(&raw mut part, ptr::null_mut());
+        // SAFETY: the header's pointers are valid for the call; `data` is, as the caller promises.
+        let got = unsafe { direct::recvmsg(self.raw(), &raw mut header, 0) };
+        if got < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // There was no room for it.
+        Ok((got as usize, header.msg_flags & libc::MSG_CTRUNC != 0))
     }
 
     /// # Safety

@@ -278,6 +278,15 @@ impl Descriptor {
         })
     }
 
+    /// As `recv`, and whether something may have come along that a read does not go beyond: of that nothing is told.
+    ///
+    /// # Safety
+    /// `data` is valid for writing `len` bytes.
+    pub unsafe fn recv_marked(&self, data: *mut u8, len: usize) -> io::Result<(usize, bool)> {
+        // SAFETY: as the caller promises.
+        unsafe { self.recv(data, len) }.map(|n| (n, true))
+    }
+
     /// # Safety
     /// `data` is valid for reading `len` bytes.
     pub unsafe fn send(&self, data: *const u8, len: usize) -> io::Result<usize> {
