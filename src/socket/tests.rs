@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -635,6 +635,8 @@ fn several_os_threads_on_one_hub_serve_many_connections() {
 /// What Windows has not: descriptors that are numbers, which anybody may close; an ICMP error at once, as Linux has it.
 #[cfg(unix)]
 mod of_unix {
+    use std::time::Instant;
+
     use super::*;
 
     /// Of TCP and of a unix socket, until an option takes that away.
