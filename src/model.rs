@@ -90,6 +90,33 @@ fn no_event_is_lost_between_a_call_and_the_wait() {
     });
 }
 
+/// The peer's end, say, comes amid a call that drains the socket: no further event need come.
+#[test]
+fn an_end_that_is_told_amid_a_call_is_not_used_up_by_a_short_read() {
+    check(|| {
+        let (direction, bell) = (Arc::new(Readiness::new()), Arc::new(Bell::default()));
+        let poll = {
+            let (direction, bell) = (direction.clone(), bell.clone());
+            thread::spawn(move || {
+                if direction.event(true).is_some() {
+                    bell.ring();
+                }
+            })
+        };
+        assert!(direction.claim(1));
+        direction.drained(direction.snapshot());
+        if direction.park(()).is_ok() {
+            bell.take();
+        }
+        poll.join().unwrap();
+        direction.drained(direction.snapshot());
+        let seen = direction.snapshot();
+        assert!(seen.is_ready());
+        direction.would_block(seen);
+        assert!(!direction.snapshot().is_ready());
+    });
+}
+
 #[test]
 fn whoever_waits_is_taken_out_once_by_an_event_a_close_or_itself() {
     check(|| {

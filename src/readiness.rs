@@ -124,8 +124,10 @@ impl<W> Readiness<W> {
     /// use it up. The OS tells of both directions whenever there is something new of one.
     ///
     /// A call that has claimed it before the event is seen to: its claim is a plain write, and what the OS does of the call
-    /// on an x86 before it looks at the socket has a locked instruction, which lets no later read come before that. Nobody
-    /// promises that of other processors, where each event is seen to.
+    /// on an x86 before it looks at the socket has a locked instruction, which lets no later read come before that. What a
+    /// call uses up is written before its claim ends, and an x86 lets writes be seen in their order: who finds no claim finds
+    /// that too. An operation that makes no call, as nothing is there, locks the waiter before it looks for the last time.
+    /// Nobody promises that of other processors, where each event is seen to.
     pub fn knows(&self, ended: bool) -> bool {
         if cfg!(not(any(target_arch = "x86_64", target_arch = "x86"))) || self.claimant() != 0 {
             return false;

@@ -18,7 +18,7 @@ import threading
 import pytest
 import sock
 import sock.testing
-from sock import _errors
+from sock import _errors, _sockets
 from support import LINUX, run
 
 WINDOWS = sys.platform == 'win32'
@@ -64,7 +64,7 @@ NUMBERS = [
     ('network_unreachable', (101, 100), (51, 50), (10051, 10050, 1231)),
     ('host_unreachable', (113, 112), (65, 64), (10065, 10064, 1232)),
     ('message_too_long', (90,), (40,), (10040, 234)),
-    ('too_many_open_files', (23, 24), (23, 24), (4, 24, 10024)),
+    ('too_many_open_files', (23, 24), (23, 24), (4, 10024)),
     ('no_buffer_space', (105, 12), (55, 12), (10055, 8, 14)),
     ('not_supported', (95, 92, 93, 94, 97, 38), (102, 45, 42, 43, 47, 78), (10045, 10042, 10043, 10047, 50)),
     ('invalid_argument', (22, 9, 88), (22, 9, 38), (10022, 10009, 10038, 87, 6)),
@@ -1027,6 +1027,17 @@ def test_every_error_of_the_os_comes_with_advice(symbol):
         assert str(error).startswith(before)
         assert len(str(error).removeprefix(before).split()) > 2
         assert wanted is None or str(error) == before + wanted or symbol == 'ENOENT'
+
+
+def test_descriptor_that_cannot_be_duplicated_is_told_by_cs_own_number(monkeypatch, tmp_path):
+    def fails(_):
+        raise OSError(errno.EBADF, "C's words")
+
+    monkeypatch.setattr(os, 'dup', fails)
+    with open(tmp_path / 'file', 'wb+') as file, pytest.raises(sock.InvalidArgument) as caught:
+        _sockets._Own(file, file.fileno())
+    says = r"invalid_argument: duplicate descriptor \d+ for sendfile: C's words \(EBADF\): "
+    assert re.match(says, str(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -289,10 +289,9 @@ _NUMBERS = {
         EHOSTDOWN=112, EHOSTUNREACH=113,
     ),
     'darwin': {**_BSD_NUMBERS, 'EOPNOTSUPP': 102},
-    # EMFILE is of C's library, which os.dup() asks.
     'win32': dict(
         ERROR_TOO_MANY_OPEN_FILES=4, ERROR_ACCESS_DENIED=5, ERROR_INVALID_HANDLE=6, ERROR_NOT_ENOUGH_MEMORY=8,
-        ERROR_OUTOFMEMORY=14, EMFILE=24, ERROR_NOT_SUPPORTED=50, ERROR_NETNAME_DELETED=64, ERROR_INVALID_PARAMETER=87,
+        ERROR_OUTOFMEMORY=14, ERROR_NOT_SUPPORTED=50, ERROR_NETNAME_DELETED=64, ERROR_INVALID_PARAMETER=87,
         ERROR_BROKEN_PIPE=109, ERROR_SEM_TIMEOUT=121, ERROR_NO_DATA=232, ERROR_MORE_DATA=234,
         ERROR_CONNECTION_REFUSED=1225, ERROR_NETWORK_UNREACHABLE=1231, ERROR_HOST_UNREACHABLE=1232,
         ERROR_PORT_UNREACHABLE=1234, ERROR_CONNECTION_ABORTED=1236, EBADF=10009, EACCES=10013, EFAULT=10014,
@@ -417,7 +416,8 @@ def _words(number: int, err: str) -> str:
         return err.replace('_', ' ').capitalize()
     import ctypes
 
-    return ctypes.FormatError(number)
+    # Of 0 it would tell what the last call of this OS thread met.
+    return ctypes.FormatError(number) if number else 'no error'
 
 
 def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:

@@ -381,7 +381,7 @@ class _Own:
         except OSError as failed:
             # Closed meanwhile: that is said as the file says it.
             file.fileno()
-            raise _errors.from_os(failed.errno or 0, f'duplicate descriptor {number} for sendfile') from None
+            raise _errors.from_file(failed, f'duplicate descriptor {number} for sendfile') from None
         try:
             # A file that is still open has kept its number all the time. One that was closed meanwhile, by another OS
             # thread, says so here, and what was duplicated may be anybody's.
