@@ -533,7 +533,7 @@ def test_unix_sockets_of_tests_have_short_paths():
 @of_linux
 def test_windows_itself_runs_the_rust_tests_that_are_ignored_for_wine():
     def commands(*options):
-        command = ['make', '-n', 'test-rust', *options]
+        command = ['make', '-n', '--no-print-directory', 'test-rust', *options]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=True).stdout
 
     assert commands('OS=Windows_NT').endswith('--no-default-features -- --include-ignored\n')
