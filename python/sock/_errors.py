@@ -416,8 +416,7 @@ def _words(number: int, err: str) -> str:
         return err.replace('_', ' ').capitalize()
     import ctypes
 
-    # Of 0 it would tell what the last call of this OS thread met.
-    return ctypes.FormatError(number) if number else 'no error'
+    return ctypes.FormatError(number)
 
 
 def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: bytes = b'') -> Error:
@@ -432,7 +431,7 @@ def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: byte
 
 
 def from_file(failed: OSError, what: str) -> Error:
-    """The exception for what a file raised, whose number is of C's library on any OS."""
+    """The exception for what a file, say, raised, whose number is of C's library on any OS."""
     number = failed.errno or 0
     symbol = _errno.errorcode.get(number, str(number))
     err = _BY_SYMBOL.get(symbol, 'other')
@@ -470,7 +469,7 @@ def from_gai(failed: OSError, what: str) -> Error:
     """The exception for what ``getaddrinfo`` raised."""
     number = failed.errno
     if not isinstance(failed, socket.gaierror):
-        return from_os(number or 0, what)
+        return from_file(failed, what)
     err = _BY_GAI.get(number or 0, 'other')
     hint = _GAI_HINTS.get(err) or _HINTS[err]
     error = _CLASSES[err](f'{what}: {failed.strerror or failed}: {hint}', errno=number)
