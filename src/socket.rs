@@ -14,7 +14,7 @@ use socket2::{Protocol, SockAddr, Socket, Type};
 
 use crate::address::{Address, Family};
 use crate::poller::{Hub, Thread};
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, Snapshot};
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Exclusive, Mutex, Ordering, seize};
 use crate::sys::{self, Descriptor};
 
@@ -128,12 +128,12 @@ impl<T: Thread> std::ops::Deref for Lease<'_, T> {
 }
 
 impl<T: Thread> Lease<'_, T> {
-    /// What came on a stream, and whether that was all there is: then the next read would block.
+    /// Receives from a stream, whose reading direction was so before. It is not ready any more if all came that was there.
     ///
     /// # Safety
     /// `data` is valid for writing `len` bytes.
     #[inline(always)] // the path of each message
-    pub unsafe fn recv(&self, data: *mut u8, len: usize) -> io::Result<(usize, bool)> {
+    pub unsafe fn recv(&self, data: *mut u8, len: usize, seen: Snapshot) -> io::Result<usize> {
         let short = self.0.short.load(Ordering::Relaxed);
         // SAFETY: as the caller promises.
         let (n, drains) = unsafe {
@@ -144,7 +144,10 @@ impl<T: Thread> Lease<'_, T> {
                 (self.0.descriptor.recv(data, len)?, short == Short::Drained as u8)
             }
         };
-        Ok((n, drains && 0 < n && n < len))
+        if drains && 0 < n && n < len {
+            self.0.read.drained(seen);
+        }
+        Ok(n)
     }
 
     /// What a failed call on datagrams comes to. An ICMP error of an earlier one concerns a connected socket alone, which

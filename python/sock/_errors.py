@@ -402,8 +402,8 @@ def _advice(err: str, symbol: str, what: str) -> str:
     operation = what.partition(' ')[0]
     # Every other address ends in its port, or is a name after a zero byte.
     has_path = not what.rpartition(':')[2].isdigit() and '\\0' not in what
-    narrowing = [operation, ' '.join(what.split(' ')[:2]), *([f'{operation} path'] if has_path else [])]
-    of_it = next((hint for name in reversed(narrowing) if (hint := _HINTS_OF.get((name, symbol)))), None)
+    widening = [*([f'{operation} path'] if has_path else []), ' '.join(what.split(' ')[:2]), operation]
+    of_it = next((hint for name in widening if (hint := _HINTS_OF.get((name, symbol)))), None)
     return of_it or _HINTS.get(symbol) or _HINTS[err]
 
 
@@ -431,7 +431,7 @@ def from_os(number: int, what: str, sent: int = 0, received: int = 0, data: byte
 
 
 def from_file(failed: OSError, what: str) -> Error:
-    """The exception for what a file, say, raised, whose number is of C's library on any OS."""
+    """The exception for what Python's own calls raise, of a file for one, with a number of C's library on any OS."""
     number = failed.errno or 0
     symbol = _errno.errorcode.get(number, str(number))
     err = _BY_SYMBOL.get(symbol, 'other')

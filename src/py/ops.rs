@@ -887,9 +887,9 @@ impl Op {
             What::Recv | What::RecvExactly => {
                 let room = self.want - self.moved;
                 // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the write.
-                let got = unsafe { lease.recv(self.data().add(self.moved), room) };
+                let got = unsafe { lease.recv(self.data().add(self.moved), room, seen) };
                 match got {
-                    Ok((n, drained)) => return self.received(py, source, seen, n, room, drained),
+                    Ok(n) => return self.received(py, source, n, room),
                     Err(failed) => Err(failed),
                 }
             }
@@ -946,17 +946,17 @@ impl Op {
         // SAFETY: the buffer is pinned and `want`, checked against its length, bounds the read or the write.
         let moved = unsafe {
             let data = self.data().add(self.moved);
-            if sends { lease.send(data, part).map(|n| (n, false)) } else { lease.recv(data, part) }
+            if sends { lease.send(data, part) } else { lease.recv(data, part, seen) }
         };
         Some(match moved {
             // The OS may take, or have, more.
-            Ok((n, _)) if n == part && n < all && !matches!(self.what, What::Recv) => {
+            Ok(n) if n == part && n < all && !matches!(self.what, What::Recv) => {
                 (if sends { &source.sent } else { &source.received }).add(n);
                 self.moved += n;
                 Ok(Attempt::Again)
             }
-            Ok((n, _)) if sends => Ok(self.sent(py, source, seen, n, all)),
-            Ok((n, drained)) => self.received(py, source, seen, n, all, drained),
+            Ok(n) if sends => Ok(self.sent(py, source, seen, n, all)),
+            Ok(n) => self.received(py, source, n, all),
             Err(failed) => self.failed(py, &failed),
         })
     }
@@ -989,22 +989,11 @@ impl Op {
         }
     }
 
-    /// `n` bytes came into the buffer, which had `room`. `drained`: that was all there is.
+    /// `n` bytes came into the buffer, which had `room`.
     #[inline(always)]
-    fn received(
-        &mut self,
-        py: Python<'_>,
-        source: &Source,
-        seen: Snapshot,
-        n: usize,
-        room: usize,
-        drained: bool,
-    ) -> Outcome<Attempt> {
+    fn received(&mut self, py: Python<'_>, source: &Source, n: usize, room: usize) -> Outcome<Attempt> {
         source.received.add(n);
         self.moved += n;
-        if drained {
-            source.read.drained(seen);
-        }
         if matches!(self.what, What::Recv) {
             return Ok(Attempt::Done(number(py, self.moved)));
         }
@@ -1027,22 +1016,19 @@ impl Op {
     fn recv_bytes(&mut self, py: Python<'_>, source: &Source, lease: &Lease<'_>, seen: Snapshot) -> Outcome<Attempt> {
         let room = part(py, self.want.min(LARGEST));
         let got = if room > SCRATCH {
-            recv_large(py, lease, room)
+            recv_large(py, lease, room, seen)
         } else {
             with_scratch(room, |data| {
                 // SAFETY: the scratch has `room` bytes, which are read only as far as they were written.
                 unsafe {
-                    let (n, drained) = lease.recv(data, room)?;
-                    Ok((n, drained, PyBytes::new(py, std::slice::from_raw_parts(data, n))))
+                    let n = lease.recv(data, room, seen)?;
+                    Ok((n, PyBytes::new(py, std::slice::from_raw_parts(data, n))))
                 }
             })
         };
         match got {
-            Ok((n, drained, bytes)) => {
+            Ok((n, bytes)) => {
                 source.received.add(n);
-                if drained {
-                    source.read.drained(seen);
-                }
                 Ok(Attempt::Done(bytes.into_any().unbind()))
             }
             Err(failed) => self.failed(py, &failed),
@@ -1069,15 +1055,12 @@ impl Op {
         }
         let begin = data.len();
         // SAFETY: `reserve` made room for `room` bytes beyond the length, and as many as were written count.
-        let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room).inspect(|&(n, _)| data.set_len(begin + n)) };
-        if let Ok((n @ 1.., drained)) = got {
+        let got = unsafe { lease.recv(data.as_mut_ptr().add(begin), room, seen).inspect(|&n| data.set_len(begin + n)) };
+        if let Ok(n @ 1..) = got {
             source.received.add(n);
-            if drained {
-                source.read.drained(seen);
-            }
         }
         match got {
-            Ok((0, _)) => Ok(Attempt::Done(error::bytes(py, data)?.into_any().unbind())),
+            Ok(0) => Ok(Attempt::Done(error::bytes(py, data)?.into_any().unbind())),
             Ok(_) if data.len() > most => {
                 let what = format!(
                     "{}: more than {most} bytes, its maxlen, came before the end; they are in the error's data",
@@ -1172,15 +1155,20 @@ fn with_scratch<R>(room: usize, call: impl FnOnce(*mut u8) -> R) -> R {
 /// Up to `room` bytes as the object that they are received into. A large one that is let go of serves the next one, and
 /// is in the cache still; a buffer of each connection's own is not. Few bytes are copied to an object of their size: one
 /// that was made for many keeps a page, and often a mapping of its own, however short it is cut.
-fn recv_large<'py>(py: Python<'py>, lease: &Lease<'_>, room: usize) -> io::Result<(usize, bool, Bound<'py, PyBytes>)> {
+fn recv_large<'py>(
+    py: Python<'py>,
+    lease: &Lease<'_>,
+    room: usize,
+    seen: Snapshot,
+) -> io::Result<(usize, Bound<'py, PyBytes>)> {
     // SAFETY: a writer of `room` bytes, or null with an exception that is of no memory. It is finished or discarded once,
     // and bytes that were never written are not in what it gives.
     unsafe {
         let writer = ffi::compat::PyBytesWriter_Create(room as ffi::Py_ssize_t);
         if !writer.is_null() {
             let data = ffi::compat::PyBytesWriter_GetData(writer);
-            let (n, drained) = match lease.recv(data.cast(), room) {
-                Ok(got) => got,
+            let n = match lease.recv(data.cast(), room, seen) {
+                Ok(n) => n,
                 Err(failed) => {
                     ffi::compat::PyBytesWriter_Discard(writer);
                     return Err(failed);
@@ -1194,7 +1182,7 @@ fn recv_large<'py>(py: Python<'py>, lease: &Lease<'_>, room: usize) -> io::Resul
                 copy
             };
             if let Some(bytes) = Bound::from_owned_ptr_or_opt(py, bytes) {
-                return Ok((n, drained, bytes.cast_into_unchecked()));
+                return Ok((n, bytes.cast_into_unchecked()));
             }
         }
         drop(PyErr::fetch(py));

@@ -647,11 +647,19 @@ mod of_unix {
         let unix: Socks = Arc::new(Source::new(ours, Type::STREAM, Family::Unix, None));
         for (source, peer) in [(tcp, Socket::from(tcp_peer)), (unix, unix_peer)] {
             let lease = source.lease().unwrap();
+            assert!(source.read.claim(1));
+            // How many bytes, and whether that was told to be all.
+            let receive = |buf: &mut [u8]| {
+                source.read.event(false);
+                let seen = source.read.snapshot();
+                // SAFETY: the buffer is as long as it says.
+                let n = unsafe { until_there(|| lease.recv(buf.as_mut_ptr(), buf.len(), seen)) };
+                (n, !source.read.snapshot().is_ready())
+            };
             let comes = |room: usize| {
                 peer.send(b"12345").unwrap();
                 let mut buf = [0; 10];
-                // SAFETY: the buffer has room for so much.
-                let got = unsafe { until_there(|| lease.recv(buf.as_mut_ptr(), room)) };
+                let got = receive(&mut buf[..room]);
                 assert_eq!(&buf[..got.0], &b"12345"[..got.0]);
                 got
             };
@@ -660,9 +668,7 @@ mod of_unix {
             source.short_means_nothing();
             assert_eq!(comes(10), (5, false));
             peer.shutdown(std::net::Shutdown::Both).unwrap();
-            let mut buf = [0; 10];
-            // SAFETY: the buffer has room for so much.
-            assert_eq!(unsafe { until_there(|| lease.recv(buf.as_mut_ptr(), 10)) }, (0, false));
+            assert_eq!(receive(&mut [0; 10]), (0, false));
         }
     }
 
